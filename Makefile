@@ -1,0 +1,50 @@
+# Everything is built and run through these targets: they bring what is missing
+# and set the build tags. 'make' alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# GoCV's modules for OpenCV 4.6. The linter has the same tags in .golangci.yml.
+TAGS := gocv_specific_modules,gocv_videoio
+export GOFLAGS := $(filter-out -tags=%,$(GOFLAGS)) -tags=$(TAGS)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOLANGCI_LINT := bin/tools/golangci-lint-v2.15.0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## inspect pictures and show the verdicts; BUNDLE=DIR DATA=DIR for your own
+	@scripts/demo.sh
+
+.PHONY: test
+test: setup ## run all tests
+	go test -race ./...
+
+.PHONY: build
+build: setup ## build bin/gladd
+	go build -ldflags "-X main.version=$(VERSION)" -o bin/gladd ./daemon
+
+.PHONY: setup
+setup: ## install what is missing: Debian packages, ONNX Runtime's library
+	@scripts/setup.sh
+
+.PHONY: bench
+bench: setup ## measure speed and memory; BUNDLE=DIR DATA=DIR for your own
+	@scripts/bench.sh
+
+.PHONY: lint
+lint: setup $(GOLANGCI_LINT) ## check the code's style
+	$(GOLANGCI_LINT) run ./...
+
+$(GOLANGCI_LINT):
+	@echo "lint: building golangci-lint, once; this takes minutes"
+	GOFLAGS= GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv bin/tools/golangci-lint $@
+
+.PHONY: clean
+clean: ## remove what was built and downloaded
+	rm -rf bin lib out

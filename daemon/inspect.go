@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+
+	"gladd/daemon/internal/app"
+	"gladd/daemon/internal/batch"
+	"gladd/daemon/internal/verdict"
+	"gladd/engines"
+)
+
+// engineFlags are the flags of every command that runs networks.
+type engineFlags struct {
+	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
+	Threads            int    `help:"Processor threads for each network call; 0: all that there are." default:"0" placeholder:"N"`
+	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, if not the one beside gladd." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
+}
+
+func (f engineFlags) options() app.EngineOptions {
+	return app.EngineOptions{Backend: f.Backend, Threads: f.Threads, ONNXRuntimeLibrary: f.OnnxruntimeLibrary}
+}
+
+// inspectCommand is 'gladd inspect'.
+type inspectCommand struct {
+	Bundle   string      `required:"" help:"Folder of the model." placeholder:"DIR"`
+	Pictures []string    `arg:"" name:"IMAGE|DIR" help:"Picture files (PNG, JPEG, TIFF, BMP), and folders, searched with all folders below."`
+	Engine   engineFlags `embed:""`
+	Mode     string      `help:"How GLAD is computed: exact or adaptive." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Class    string      `help:"Class of the parts, for a model of several classes." placeholder:"NAME"`
+	Format   string      `help:"What goes to stdout for each picture: json, or text for people." default:"json" enum:"json,text" placeholder:"NAME"`
+	Trace    string      `help:"Write overlay, anomaly map, reconstruction and result of each picture below this folder." placeholder:"DIR"`
+
+	Noise       string `help:"Take the noise from <stem>.npy files in this folder (float32 [C,h,w]) instead of generating it." placeholder:"DIR"`
+	EncodeNoise string `help:"The same for the encoder's noise, for models that sample it." placeholder:"DIR"`
+}
+
+// Help is shown below the flags.
+func (inspectCommand) Help() string {
+	return `One JSON line per picture goes to stdout, in the order of the arguments and, within a folder, of the paths. Messages and progress go to stderr.
+
+Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture has none (the others are done); 2 wrong usage or bundle.`
+}
+
+// Run inspects.
+func (c *inspectCommand) Run(env *environment) error {
+	bar := newProgress(env.stderr)
+	pictures, err := batch.New(batch.Options{
+		Pictures:       c.Pictures,
+		Class:          c.Class,
+		TraceDir:       c.Trace,
+		NoiseDir:       c.Noise,
+		EncodeNoiseDir: c.EncodeNoise,
+		Out:            env.stdout,
+		Text:           c.Format == "text",
+		Done:           bar.show,
+		Log:            env.log,
+	})
+	if err != nil {
+		return err
+	}
+	bundle, err := engines.Load(c.Bundle)
+	if err != nil {
+		return err
+	}
+	if err := pictures.CheckAgainst(bundle); err != nil {
+		return err
+	}
+	model, err := app.OpenModel(env.ctx, app.ModelOptions{Bundle: bundle, Mode: c.Mode, Engine: c.Engine.options(), Log: env.log})
+	if err != nil {
+		return err
+	}
+	defer model.Close()
+
+	bar.begin(pictures.Len())
+	summary, err := pictures.Run(env.ctx, model)
+	bar.end()
+	if err != nil {
+		return failure{err}
+	}
+	env.log.Info("done", "pictures", summary.Pictures,
+		"ok", summary.ByEvaluation[verdict.OK], "not_ok", summary.ByEvaluation[verdict.NotOK],
+		"not_decidable", summary.ByEvaluation[verdict.NotDecidable], "undefined", summary.ByEvaluation[verdict.Undefined])
+	if summary.Unscored > 0 {
+		return failure{fmt.Errorf("%d of %d pictures gave no score; the messages above say why", summary.Unscored, summary.Pictures)}
+	}
+	return nil
+}

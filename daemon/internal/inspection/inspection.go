@@ -1,0 +1,146 @@
+// Package inspection turns a picture into an evaluation. Whatever fails on the
+// way becomes Undefined with a reason; a fault never reads OK.
+package inspection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"gladd/capture"
+	"gladd/daemon/internal/verdict"
+	"gladd/pipeline"
+)
+
+// Inspector inspects pictures with one model. Use it from one goroutine at a
+// time.
+type Inspector struct {
+	options Options
+	glad    *pipeline.Inspector
+}
+
+// Options of an [Inspector].
+type Options struct {
+	Models     pipeline.Models
+	Parameters pipeline.Parameters
+	// Thresholds of the calibration in use; nil: there is none.
+	Thresholds *verdict.Thresholds
+	// Uncalibrated is the reason that a verdict carries without thresholds.
+	Uncalibrated verdict.Reason
+	Log          *slog.Logger
+}
+
+// New prepares inspections.
+func New(options Options) (*Inspector, error) {
+	glad, err := pipeline.NewInspector(options.Models, options.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	return &Inspector{options: options, glad: glad}, nil
+}
+
+// Part is one picture to inspect.
+type Part struct {
+	Picture *capture.Picture
+	// Class is the index of the part's class, for models of several.
+	Class int
+	// Noise and EncodeNoise [C,h,w] replace the generated noise, unless nil.
+	Noise, EncodeNoise []float32
+}
+
+// Outcome is what an inspection found.
+type Outcome struct {
+	Evaluation verdict.Evaluation
+	Reason     *verdict.Reason // nil only for OK
+	// Scored says that the inspection was completed: Result is whole.
+	Scored bool
+	Result pipeline.Result
+	// Regions are nil without a region threshold or a score.
+	Regions []verdict.Region
+	// Prepared is the picture at the networks' size, [H][W][3].
+	Prepared []byte
+	// Prepare is the time that it took to resize the picture.
+	Prepare time.Duration
+}
+
+// Undefined is the outcome of a fault.
+func Undefined(code verdict.ReasonCode, detail string) Outcome {
+	return Outcome{
+		Evaluation: verdict.Undefined,
+		Reason:     &verdict.Reason{Code: code, Detail: detail},
+		Result:     pipeline.Result{SwitchReason: pipeline.SwitchNone},
+	}
+}
+
+// Inspect inspects one part.
+func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			in.options.Log.Error("panic during an inspection", "panic", caught, "stack", string(debug.Stack()))
+			outcome = Undefined(verdict.ReasonInternal, fmt.Sprintf("panic: %v", caught))
+		}
+	}()
+	if err := part.Picture.CheckHealth(); err != nil {
+		return Undefined(verdict.ReasonImageHealth, err.Error())
+	}
+
+	began := time.Now()
+	size := in.options.Parameters.Image
+	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
+	if err != nil {
+		return Undefined(verdict.ReasonInternal, err.Error())
+	}
+	prepare := time.Since(began)
+
+	result, err := in.glad.Inspect(ctx, pipeline.Input{
+		RGB:         prepared,
+		Class:       part.Class,
+		Noise:       part.Noise,
+		EncodeNoise: part.EncodeNoise,
+	})
+	if err != nil {
+		outcome = Undefined(reasonOf(err), err.Error())
+	} else {
+		outcome = in.evaluate(result, part.Picture)
+	}
+	outcome.Result, outcome.Prepared, outcome.Prepare = result, prepared, prepare
+	return outcome
+}
+
+// reasonOf classes the errors of the pipeline.
+func reasonOf(err error) verdict.ReasonCode {
+	var numericError *pipeline.NumericError
+	var callError *pipeline.CallError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return verdict.ReasonDeadline
+	case errors.Is(err, context.Canceled):
+		return verdict.ReasonAborted
+	case errors.As(err, &numericError):
+		return verdict.ReasonNumeric
+	case errors.As(err, &callError):
+		return verdict.ReasonEngine
+	}
+	return verdict.ReasonInternal
+}
+
+// evaluate applies the thresholds to a completed inspection.
+func (in *Inspector) evaluate(result pipeline.Result, picture *capture.Picture) Outcome {
+	outcome := Outcome{Scored: true}
+	thresholds := in.options.Thresholds
+	if thresholds == nil {
+		outcome.Evaluation = verdict.Undefined
+		reason := in.options.Uncalibrated
+		outcome.Reason = &reason
+		return outcome
+	}
+	outcome.Evaluation, outcome.Reason = verdict.Evaluate(result.Score, *thresholds)
+	if thresholds.Region != nil {
+		outcome.Regions = verdict.FindRegions(result.AnomalyMap, in.options.Parameters.Score.MapSize,
+			*thresholds.Region, picture.Width, picture.Height)
+	}
+	return outcome
+}

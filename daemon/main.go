@@ -1,0 +1,91 @@
+// Command gladd inspects parts on a production line: it reconstructs each as
+// it would look without a defect and compares the two.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitDone   = 0 // done, whatever the evaluations
+	exitFailed = 1 // a picture gave no finite score, or the work was cut short
+	exitUsage  = 2 // wrong usage, bundle or configuration
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// cli is the command line.
+type cli struct {
+	LogLevel slog.Level `help:"Least severe log messages shown on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+
+	Inspect inspectCommand `cmd:"" help:"Inspect picture files: one JSON line each on stdout."`
+	Version versionCommand `cmd:"" help:"Print versions and where the runtime libraries were found."`
+}
+
+// environment is what a command works with.
+type environment struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+	log            *slog.Logger
+}
+
+// failure is an error that ends the program with exitFailed; all others are
+// the user's to mend and end it with exitUsage.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int {
+	var commandLine cli
+	ended := -1 // set by --help, which kong ends by itself
+	parser, err := kong.New(&commandLine,
+		kong.Name("gladd"),
+		kong.Description("Finds defects in pictures of parts: reconstructs each part as it would look without a defect (GLAD, ECCV 2024) and compares the two."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { ended = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "gladd:", err)
+		return exitUsage
+	}
+	if len(arguments) == 0 {
+		arguments = []string{"--help"}
+	}
+	parsed, err := parser.Parse(arguments)
+	if ended >= 0 {
+		return ended
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "gladd: %v\nRun 'gladd --help' or 'gladd COMMAND --help' for the usage.\n", err)
+		return exitUsage
+	}
+
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: commandLine.LogLevel}))
+	err = parsed.Run(&environment{ctx: ctx, stdout: stdout, stderr: stderr, log: log})
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintln(stderr, "gladd:", err)
+	if errors.As(err, &failure{}) {
+		return exitFailed
+	}
+	return exitUsage
+}

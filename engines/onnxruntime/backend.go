@@ -1,0 +1,150 @@
+// Package onnxruntime runs a bundle's networks on ONNX Runtime's CPU provider,
+// whose shared library is found at run time.
+package onnxruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"gladd/engines"
+)
+
+// Name is the backend's name in configurations, calibrations and verdicts.
+const Name = "onnxruntime"
+
+// Precision of the backend's arithmetic. Weights that are stored as FP16 are
+// widened.
+const Precision = "fp32"
+
+// Options of the backend.
+type Options struct {
+	// Library is the path of ONNX Runtime's shared library; empty: it is looked
+	// for beside the program, then in the system.
+	Library string
+	// Threads that one call may use; 0: as many as the process may run on.
+	Threads int
+	Log     *slog.Logger
+}
+
+// Backend is ONNX Runtime.
+type Backend struct {
+	options Options
+	library string
+	close   func() error
+}
+
+var _ engines.Backend = (*Backend)(nil)
+
+// environment is ONNX Runtime's one environment per process, which the binding
+// keeps in package variables.
+var environment struct {
+	sync.Mutex
+	library string
+	users   int
+}
+
+// New loads the library. Its errors are a [LibraryError].
+func New(options Options) (*Backend, error) {
+	if options.Threads < 0 {
+		return nil, fmt.Errorf("ONNX Runtime threads: expected at least 0, found %d", options.Threads)
+	}
+	if options.Threads == 0 {
+		options.Threads = runtime.GOMAXPROCS(0)
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	library, err := findLibrary(options.Library)
+	if err != nil {
+		return nil, err
+	}
+
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.users > 0 && environment.library != library {
+		return nil, &LibraryError{Tried: []string{library}, Err: fmt.Errorf("this process runs %s already", environment.library)}
+	}
+	if environment.users == 0 {
+		ort.SetSharedLibraryPath(library)
+		if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+			return nil, &LibraryError{Tried: []string{library}, Err: err}
+		}
+		environment.library = library
+	}
+	environment.users++
+	backend := &Backend{options: options, library: library, close: sync.OnceValue(releaseEnvironment)}
+	options.Log.Debug("ONNX Runtime loaded", "library", library, "version", ort.GetVersion(), "threads", options.Threads)
+	return backend, nil
+}
+
+func releaseEnvironment() error {
+	environment.Lock()
+	defer environment.Unlock()
+	environment.users--
+	if environment.users > 0 {
+		return nil
+	}
+	return ort.DestroyEnvironment()
+}
+
+// String names the library's version and place.
+func (b *Backend) String() string { return fmt.Sprintf("%s (%s)", ort.GetVersion(), b.library) }
+
+// Close frees the environment. It may be called twice.
+func (b *Backend) Close() error { return b.close() }
+
+// Open implements [engines.Backend].
+func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
+	options, err := b.sessionOptions()
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
+	}
+	defer options.Destroy()
+	networks := &Networks{
+		manifest: bundle.Manifest,
+		runtime: engines.Runtime{
+			Backend:   Name,
+			Precision: Precision,
+			Library:   "ONNX Runtime " + b.String(),
+		},
+		sessions: map[engines.GraphName]*session{},
+	}
+	for _, name := range engines.GraphNames {
+		if err := ctx.Err(); err != nil {
+			return nil, errors.Join(err, networks.Close())
+		}
+		opened, err := openSession(bundle, name, options)
+		if err != nil {
+			return nil, errors.Join(err, networks.Close())
+		}
+		networks.sessions[name] = opened
+	}
+	return networks, nil
+}
+
+func (b *Backend) sessionOptions() (options *ort.SessionOptions, err error) {
+	options, err = ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			options.Destroy()
+		}
+	}()
+	// Five sessions are called in turn, each with threads of its own. Threads
+	// that spin while they wait take the processors from the session whose
+	// turn it is; see docs/performance.md.
+	return options, errors.Join(
+		options.SetIntraOpNumThreads(b.options.Threads),
+		options.SetInterOpNumThreads(1),
+		options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll),
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+	)
+}

@@ -1,0 +1,226 @@
+package onnxruntime
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"gladd/engines"
+)
+
+// session is one graph, loaded once, with buffers for every batch size that was
+// asked for.
+type session struct {
+	graph           engines.Graph
+	ort             *ort.DynamicAdvancedSession
+	inputs, outputs []engines.Tensor
+	bindings        map[int]*binding
+}
+
+// openSession loads a graph and checks it against the contract.
+func openSession(bundle *engines.Bundle, name engines.GraphName, options *ort.SessionOptions) (s *session, err error) {
+	graph := bundle.Graph(name)
+	inputs, outputs, err := metadata(graph)
+	if err != nil {
+		return nil, err
+	}
+	s = &session{graph: graph, bindings: map[int]*binding{}}
+	if s.inputs, s.outputs, err = bundle.Manifest.Bind(graph, inputs, outputs); err != nil {
+		return nil, err
+	}
+	s.ort, err = ort.NewDynamicAdvancedSession(graph.Path, tensorNames(s.inputs), tensorNames(s.outputs), options)
+	if err != nil {
+		return nil, fmt.Errorf("%s: ONNX Runtime cannot load the graph: %w", graph.Path, err)
+	}
+	// One shows that the graph runs, three that the batch is dynamic and that
+	// no other dimension depends on it.
+	for _, batch := range []int{1, 3} {
+		if err := s.dryRun(batch); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+// metadata reads a graph's inputs and outputs, without the work of optimizing
+// it.
+func metadata(graph engines.Graph) (inputs, outputs []engines.Tensor, err error) {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer options.Destroy()
+	if err := options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll); err != nil {
+		return nil, nil, err
+	}
+	inputInfo, outputInfo, err := ort.GetInputOutputInfoWithOptions(graph.Path, options)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: ONNX Runtime cannot load the graph: %w", graph.Path, err)
+	}
+	return tensors(inputInfo), tensors(outputInfo), nil
+}
+
+func tensors(infos []ort.InputOutputInfo) []engines.Tensor {
+	list := make([]engines.Tensor, len(infos))
+	for i, info := range infos {
+		elementType := strings.ToLower(strings.TrimPrefix(info.DataType.String(), "ONNX_TENSOR_ELEMENT_DATA_TYPE_"))
+		list[i] = engines.Tensor{Name: info.Name, Type: elementType, Dimensions: info.Dimensions}
+	}
+	return list
+}
+
+func tensorNames(tensors []engines.Tensor) []string {
+	names := make([]string, len(tensors))
+	for i, tensor := range tensors {
+		names[i] = tensor.Name
+	}
+	return names
+}
+
+// dryRun runs the graph on zeros and checks the shapes of its outputs.
+func (s *session) dryRun(batch int) (err error) {
+	var release []ort.Value
+	defer func() {
+		for _, value := range release {
+			err = errors.Join(err, value.Destroy())
+		}
+	}()
+	inputs := make([]ort.Value, len(s.inputs))
+	for i, input := range s.inputs {
+		value, _, err := newTensor(input, batch)
+		if err != nil {
+			return fmt.Errorf("%s: dry run: %w", s.graph.Path, err)
+		}
+		inputs[i] = value
+		release = append(release, value)
+	}
+	outputs := make([]ort.Value, len(s.outputs)) // nil: ONNX Runtime allocates them
+	if err := s.ort.Run(inputs, outputs); err != nil {
+		return fmt.Errorf("%s: dry run with a batch of %d: %w", s.graph.Path, batch, err)
+	}
+	release = append(release, outputs...)
+	for i, output := range s.outputs {
+		if err := engines.CheckOutput(s.graph, output, batch, outputs[i].GetShape()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buffer is the memory of one tensor, in one of the two types of the contract.
+type buffer struct {
+	floats []float32
+	ints   []int64
+}
+
+// newTensor makes a tensor for a batch and returns the memory behind it.
+func newTensor(tensor engines.Tensor, batch int) (ort.Value, buffer, error) {
+	shape := append(ort.Shape{int64(batch)}, tensor.Dimensions[1:]...)
+	if tensor.Type == "int64" {
+		value, err := ort.NewEmptyTensor[int64](shape)
+		if err != nil {
+			return nil, buffer{}, err
+		}
+		return value, buffer{ints: value.GetData()}, nil
+	}
+	value, err := ort.NewEmptyTensor[float32](shape)
+	if err != nil {
+		return nil, buffer{}, err
+	}
+	return value, buffer{floats: value.GetData()}, nil
+}
+
+// binding ties a graph's inputs and outputs for one batch size to memory that
+// is reused by every call.
+type binding struct {
+	ort             *ort.IoBinding
+	values          []ort.Value
+	inputs, outputs []buffer
+	pins            runtime.Pinner // C keeps pointers to the buffers between calls
+}
+
+// bind returns the binding for a batch size.
+func (s *session) bind(batch int) (*binding, error) {
+	if bound := s.bindings[batch]; bound != nil {
+		return bound, nil
+	}
+	if batch < 1 {
+		return nil, fmt.Errorf("%s: expected a batch of at least 1, found %d", s.graph.Path, batch)
+	}
+	bound, err := s.newBinding(batch)
+	if err != nil {
+		return nil, fmt.Errorf("%s: buffers for a batch of %d: %w", s.graph.Path, batch, err)
+	}
+	s.bindings[batch] = bound
+	return bound, nil
+}
+
+func (s *session) newBinding(batch int) (bound *binding, err error) {
+	bound = &binding{}
+	if bound.ort, err = s.ort.CreateIoBinding(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, bound.close())
+			bound = nil
+		}
+	}()
+	add := func(tensor engines.Tensor, bind func(string, ort.Value) error) (buffer, error) {
+		value, memory, err := newTensor(tensor, batch)
+		if err != nil {
+			return buffer{}, err
+		}
+		bound.values = append(bound.values, value)
+		if memory.ints != nil {
+			bound.pins.Pin(&memory.ints[0])
+		} else {
+			bound.pins.Pin(&memory.floats[0])
+		}
+		return memory, bind(tensor.Name, value)
+	}
+	for _, input := range s.inputs {
+		memory, err := add(input, bound.ort.BindInput)
+		if err != nil {
+			return nil, err
+		}
+		bound.inputs = append(bound.inputs, memory)
+	}
+	for _, output := range s.outputs {
+		memory, err := add(output, bound.ort.BindOutput)
+		if err != nil {
+			return nil, err
+		}
+		bound.outputs = append(bound.outputs, memory)
+	}
+	return bound, nil
+}
+
+func (b *binding) close() error {
+	err := b.ort.Destroy()
+	for _, value := range b.values {
+		err = errors.Join(err, value.Destroy())
+	}
+	b.pins.Unpin()
+	return err
+}
+
+// run calls the graph on what the binding's inputs hold.
+func (s *session) run(bound *binding) error {
+	if err := s.ort.RunWithBinding(bound.ort); err != nil {
+		return fmt.Errorf("%s: %w", s.graph.Path, err)
+	}
+	return nil
+}
+
+func (s *session) close() error {
+	var err error
+	for _, bound := range s.bindings {
+		err = errors.Join(err, bound.close())
+	}
+	s.bindings = nil
+	return errors.Join(err, s.ort.Destroy())
+}

@@ -1,0 +1,247 @@
+// Package strictyaml decodes YAML without mercy: an unknown key, a key given
+// twice, a wrong type or a missing key is an error that names the file, the
+// line and the key.
+package strictyaml
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Error lists everything found wrong in a file, in the order of its lines.
+type Error struct {
+	File     string
+	Problems []Problem
+}
+
+// Problem is one fault. Line is 0 where a fault has no place, such as a
+// missing key of the top level.
+type Problem struct {
+	Line int
+	Key  string // dotted path from the file's root; empty where unknown
+	Text string
+}
+
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, problem := range e.Problems {
+		lines[i] = e.File
+		if problem.Line > 0 {
+			lines[i] += ":" + strconv.Itoa(problem.Line)
+		}
+		if problem.Key != "" {
+			lines[i] += ": " + problem.Key
+		}
+		lines[i] += ": " + problem.Text
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Document is a decoded file that still knows its lines.
+type Document struct {
+	file string
+	root *yaml.Node
+}
+
+// Decode decodes the one document in data to out, a pointer to a struct with
+// yaml tags. File is the name that errors carry.
+func Decode(file string, data []byte, out any) (*Document, error) {
+	document := &Document{file: file}
+	var node yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	switch err := decoder.Decode(&node); {
+	case errors.Is(err, io.EOF):
+		return nil, &Error{File: file, Problems: []Problem{{Text: "the file is empty; expected a YAML mapping"}}}
+	case err != nil:
+		return nil, document.translate(err)
+	}
+	document.root = node.Content[0]
+	if document.root.Kind != yaml.MappingNode {
+		return nil, &Error{File: file, Problems: []Problem{{Line: document.root.Line, Text: "expected a YAML mapping"}}}
+	}
+	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return nil, &Error{File: file, Problems: []Problem{{Text: "expected one YAML document, found more"}}}
+	}
+
+	decoder = yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(out); err != nil {
+		return nil, document.translate(err)
+	}
+	return document, nil
+}
+
+// Peek returns the scalar under a key of the top level, so that a file of
+// another schema can be told apart before it is decoded.
+func Peek(data []byte, key string) (value string, found bool) {
+	var node yaml.Node
+	if err := yaml.Unmarshal(data, &node); err != nil || len(node.Content) == 0 {
+		return "", false
+	}
+	scalar := child(node.Content[0], key)
+	if scalar == nil || scalar.Kind != yaml.ScalarNode {
+		return "", false
+	}
+	return scalar.Value, true
+}
+
+// Require reports the keys among the given ones, dotted paths, that are absent
+// or null.
+func (d *Document) Require(keys ...string) error {
+	var problems []Problem
+	for _, key := range keys {
+		node, line := d.find(key)
+		if node == nil || node.Tag == "!!null" {
+			problems = append(problems, Problem{Line: line, Key: key, Text: "required, but missing"})
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return &Error{File: d.file, Problems: problems}
+}
+
+// Errorf reports a fault in the value of a key, a dotted path; items of lists
+// are numbered from 0.
+func (d *Document) Errorf(key, format string, arguments ...any) error {
+	_, line := d.find(key)
+	return &Error{File: d.file, Problems: []Problem{{Line: line, Key: key, Text: fmt.Sprintf(format, arguments...)}}}
+}
+
+// find returns the node at a path, nil if there is none, and the line of the
+// innermost node on the way, 0 if there is none.
+func (d *Document) find(key string) (node *yaml.Node, line int) {
+	node = d.root
+	for _, name := range strings.Split(key, ".") {
+		if node = child(node, name); node == nil {
+			return nil, line
+		}
+		line = node.Line
+	}
+	return node, line
+}
+
+func child(node *yaml.Node, name string) *yaml.Node {
+	switch node.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == name {
+				return node.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(node.Content) {
+			return node.Content[i]
+		}
+	}
+	return nil
+}
+
+var (
+	atLine       = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
+	unknownField = regexp.MustCompile(`^field (.+) not found in type .+$`)
+	wrongType    = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
+	givenTwice   = regexp.MustCompile(`^mapping key "(.+)" already defined at line (\d+)$`)
+)
+
+// translate turns yaml's errors, which speak of Go types, into words about the
+// file.
+func (d *Document) translate(err error) error {
+	var texts []string
+	if typeError := (*yaml.TypeError)(nil); errors.As(err, &typeError) {
+		texts = typeError.Errors
+	} else {
+		texts = []string{err.Error()}
+	}
+	translated := &Error{File: d.file}
+	for _, text := range texts {
+		problem := Problem{Text: strings.TrimPrefix(text, "yaml: ")}
+		if match := atLine.FindStringSubmatch(text); match != nil {
+			problem.Line, _ = strconv.Atoi(match[1])
+			problem.Text = match[2]
+		}
+		if match := unknownField.FindStringSubmatch(problem.Text); match != nil {
+			problem.Key = d.keyAt(problem.Line, match[1])
+			problem.Text = "unknown key"
+		} else if match := givenTwice.FindStringSubmatch(problem.Text); match != nil {
+			problem.Key = d.keyAt(problem.Line, match[1])
+			problem.Text = "given twice, first at line " + match[2]
+		} else if match := wrongType.FindStringSubmatch(problem.Text); match != nil {
+			problem.Key = d.keyAt(problem.Line, "")
+			found := strings.Trim(match[2], "`")
+			if found == "" {
+				found = typeWord(match[1])
+			}
+			problem.Text = fmt.Sprintf("expected %s, found %s", goTypeWord(match[3]), found)
+		}
+		if !slices.Contains(translated.Problems, problem) {
+			translated.Problems = append(translated.Problems, problem)
+		}
+	}
+	return translated
+}
+
+// keyAt returns the path of the key on a line: the named one or, without a
+// name, the innermost whose value begins there.
+func (d *Document) keyAt(line int, name string) string {
+	path := name
+	if d.root == nil {
+		return path
+	}
+	var walk func(node *yaml.Node, prefix string)
+	walk = func(node *yaml.Node, prefix string) {
+		switch node.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				key, value := node.Content[i], node.Content[i+1]
+				if (name == "" && value.Line == line) || (key.Line == line && key.Value == name) {
+					path = prefix + key.Value
+				}
+				walk(value, prefix+key.Value+".")
+			}
+		case yaml.SequenceNode:
+			for i, item := range node.Content {
+				if name == "" && item.Line == line {
+					path = prefix + strconv.Itoa(i)
+				}
+				walk(item, prefix+strconv.Itoa(i)+".")
+			}
+		}
+	}
+	walk(d.root, "")
+	return path
+}
+
+func typeWord(tag string) string {
+	switch tag {
+	case "!!map":
+		return "a mapping"
+	case "!!seq":
+		return "a list"
+	}
+	return strings.TrimPrefix(tag, "!!")
+}
+
+func goTypeWord(goType string) string {
+	switch {
+	case goType == "string":
+		return "a string"
+	case goType == "bool":
+		return "true or false"
+	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
+		return "a whole number"
+	case strings.HasPrefix(goType, "float"):
+		return "a number"
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	}
+	return "a mapping"
+}

@@ -1,0 +1,278 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Inspector computes GLAD for one model. It owns the buffers of one
+// inspection: use it from one goroutine at a time.
+type Inspector struct {
+	models     Models
+	parameters Parameters
+	start      noiseLevel
+	steps      []step
+
+	image                   []float32 // [3,H,W]
+	z, posteriorStd         []float32 // [C,h,w]; the latter only where the posterior is sampled
+	noise, posteriorNoise   []float32
+	x, eps                  []float32
+	xTest, x0Test, x0Gen    []float32
+	gateMap                 []float32 // [h,w]
+	timestepOfCall, classOf []int     // arguments of a batch of one
+}
+
+// Input is one part.
+type Input struct {
+	// RGB is the prepared picture, 8 bit, [H][W][3] (see [Prepare]).
+	RGB []byte
+	// Class is the part's class, an index; used by models of several classes
+	// only.
+	Class int
+	// Noise [C,h,w] replaces the generated noise, EncodeNoise [C,h,w] that of
+	// the posterior. Nil: generated from the picture.
+	Noise, EncodeNoise []float32
+}
+
+// Reasons of a switch.
+const (
+	SwitchThreshold = "threshold" // the gate score crossed the threshold
+	SwitchMinStep   = "min_step"  // the trajectory fell below the minimal step
+	SwitchNone      = "none"      // there was no switch
+)
+
+// GateScore is the outcome of one comparison along the trajectory.
+type GateScore struct {
+	Timestep int
+	Score    float64
+}
+
+// Result is what GLAD finds about one part. Its slices are the caller's.
+type Result struct {
+	// Score is the anomaly score: the mean of the map's highest values.
+	Score float64
+	// AnomalyMap [S,S], after the object mask.
+	AnomalyMap []float32
+	// Reconstruction [3,H,W], not clamped to [-1,1].
+	Reconstruction []float32
+	// Latent [C,h,w] after the last step.
+	Latent []float32
+	// Gate holds every comparison made, in order.
+	Gate []GateScore
+	// SwitchTimestep is 0 where SwitchReason is none.
+	SwitchTimestep int
+	SwitchReason   string
+	Timings        Timings
+}
+
+// Timings say where an inspection's time went. All but Total are time spent
+// inside the networks.
+type Timings struct {
+	Encode, PredictNoise, Compare, Reconstruct, Score time.Duration
+	Total                                             time.Duration
+}
+
+// Networks is the time spent inside the networks.
+func (t Timings) Networks() time.Duration {
+	return t.Encode + t.PredictNoise + t.Compare + t.Reconstruct + t.Score
+}
+
+// NewInspector prepares inspections with a model.
+func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
+	if err := parameters.check(); err != nil {
+		return nil, fmt.Errorf("new inspector: %w", err)
+	}
+	start, steps, err := parameters.Schedule.trajectory(parameters.Denoise)
+	if err != nil {
+		return nil, fmt.Errorf("new inspector: %w", err)
+	}
+	latent := func() []float32 { return make([]float32, parameters.latentLen()) }
+	in := &Inspector{
+		models:     models,
+		parameters: parameters,
+		start:      start,
+		steps:      steps,
+		image:      make([]float32, parameters.imageLen()),
+		z:          latent(),
+		noise:      latent(),
+		x:          latent(),
+		eps:        latent(),
+		xTest:      latent(),
+		x0Test:     latent(),
+		x0Gen:      latent(),
+		gateMap:    make([]float32, parameters.latentPlane()),
+
+		timestepOfCall: make([]int, 1),
+	}
+	if parameters.Latent.Sample {
+		in.posteriorStd, in.posteriorNoise = latent(), latent()
+	}
+	if parameters.Classes > 0 {
+		in.classOf = make([]int, 1)
+	}
+	return in, nil
+}
+
+// Inspect computes GLAD for one part. A [CallError], a [NumericError] or the
+// context's error ends it; the result then holds what was learned up to there:
+// the comparisons, the switch and the timings.
+func (in *Inspector) Inspect(ctx context.Context, part Input) (result Result, err error) {
+	began := time.Now()
+	result.SwitchReason = SwitchNone
+	defer func() { result.Timings.Total = time.Since(began) }()
+
+	if err := in.load(part); err != nil {
+		return result, fmt.Errorf("inspect: %w", err)
+	}
+	if err := in.encode(ctx, &result.Timings); err != nil {
+		return result, err
+	}
+	if err := in.denoise(ctx, &result); err != nil {
+		return result, err
+	}
+	if err := in.score(ctx, part.RGB, &result); err != nil {
+		return result, err
+	}
+	return result, nil
+}
+
+// load fills the image and the noise.
+func (in *Inspector) load(part Input) error {
+	p := in.parameters
+	if len(part.RGB) != p.imageLen() {
+		return fmt.Errorf("picture: expected %d bytes for %dx%d RGB, found %d", p.imageLen(), p.Image.Width, p.Image.Height, len(part.RGB))
+	}
+	if in.classOf != nil {
+		if part.Class < 0 || part.Class >= p.Classes {
+			return fmt.Errorf("class: expected an index of 0 to %d, found %d", p.Classes-1, part.Class)
+		}
+		in.classOf[0] = part.Class
+	}
+	fillImage(in.image, part.RGB)
+
+	source := noiseSource(p.Digest, part.RGB)
+	fillNormal(in.noise, source)
+	fillNormal(in.posteriorNoise, source)
+	if err := replaceNoise("noise", in.noise, part.Noise); err != nil {
+		return err
+	}
+	return replaceNoise("encode noise", in.posteriorNoise, part.EncodeNoise)
+}
+
+func replaceNoise(name string, noise, given []float32) error {
+	if given == nil {
+		return nil
+	}
+	if len(given) != len(noise) {
+		return fmt.Errorf("%s: expected %d values, found %d", name, len(noise), len(given))
+	}
+	copy(noise, given)
+	return nil
+}
+
+// encode finds z, the part's latent.
+func (in *Inspector) encode(ctx context.Context, timings *Timings) error {
+	err := call(ctx, "encode", noTimestep, &timings.Encode, in.z, func() error {
+		return in.models.Encode(ctx, in.image, in.z, in.posteriorStd)
+	})
+	if err != nil || in.posteriorStd == nil {
+		return err
+	}
+	for i, std := range in.posteriorStd {
+		in.z[i] += std * in.posteriorNoise[i]
+	}
+	return finite("encode", noTimestep, in.z)
+}
+
+// denoise walks the trajectory from noise to the clean latent x.
+func (in *Inspector) denoise(ctx context.Context, result *Result) error {
+	in.start.addNoise(in.x, in.z, in.noise)
+	comparing := in.parameters.Denoise.Threshold > 0
+	for _, step := range in.steps {
+		if err := in.predictNoise(ctx, step.timestep, &result.Timings); err != nil {
+			return err
+		}
+		step.at.predictClean(in.x0Gen, in.x, in.eps)
+		x0 := in.x0Gen
+
+		if comparing {
+			step.at.addNoise(in.xTest, in.z, in.noise)
+			step.at.predictClean(in.x0Test, in.xTest, in.eps)
+			gateScore, err := in.compare(ctx, step.timestep, &result.Timings)
+			if err != nil {
+				return err
+			}
+			result.Gate = append(result.Gate, GateScore{Timestep: step.timestep, Score: gateScore})
+			switch {
+			case gateScore > in.parameters.Denoise.Threshold:
+				result.SwitchReason = SwitchThreshold
+				fuse(x0, in.x0Gen, in.x0Test, in.gateMap)
+			case step.timestep < in.parameters.Denoise.MinStep:
+				result.SwitchReason = SwitchMinStep
+				x0 = in.x0Test
+			}
+			if result.SwitchReason != SwitchNone {
+				result.SwitchTimestep = step.timestep
+				comparing = false
+			}
+		}
+
+		// The DDIM step: x = sqrt(alphaBarPrev) x0 + sqrt(1-alphaBarPrev) eps
+		// (Song et al., "Denoising Diffusion Implicit Models", equation 12
+		// with sigma 0).
+		step.previous.addNoise(in.x, x0, in.eps)
+	}
+	return nil
+}
+
+// predictNoise fills eps for x.
+func (in *Inspector) predictNoise(ctx context.Context, timestep int, timings *Timings) error {
+	in.timestepOfCall[0] = timestep
+	return call(ctx, "predict noise", timestep, &timings.PredictNoise, in.eps, func() error {
+		return in.models.PredictNoise(ctx, in.x, in.timestepOfCall, in.classOf, in.eps)
+	})
+}
+
+// compare fills gateMap for the two clean latents and returns the gate score.
+func (in *Inspector) compare(ctx context.Context, timestep int, timings *Timings) (gateScore float64, err error) {
+	err = call(ctx, "compare", timestep, &timings.Compare, in.gateMap, func() error {
+		return in.models.Compare(ctx, in.x0Test, in.x0Gen, in.gateMap)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return meanTopK(in.gateMap, in.parameters.Denoise.GateTopK), nil
+}
+
+// score decodes the final latent and compares the picture with it.
+func (in *Inspector) score(ctx context.Context, rgb []byte, result *Result) error {
+	p := in.parameters
+	reconstruction := make([]float32, p.imageLen())
+	err := call(ctx, "reconstruct", noTimestep, &result.Timings.Reconstruct, reconstruction, func() error {
+		return in.models.Reconstruct(ctx, in.x, reconstruction)
+	})
+	if err != nil {
+		return err
+	}
+	anomalyMap := make([]float32, p.anomalyMapLen())
+	err = call(ctx, "score", noTimestep, &result.Timings.Score, anomalyMap, func() error {
+		return in.models.Score(ctx, in.image, reconstruction, anomalyMap)
+	})
+	if err != nil {
+		return err
+	}
+	if p.Score.ObjectMask != ObjectMaskNone {
+		mask := p.Score.ObjectMask.compute(rgb, p.Image.Width, p.Image.Height, p.Score.MapSize)
+		for i, weight := range mask {
+			anomalyMap[i] = float32(float64(anomalyMap[i]) * weight)
+		}
+	}
+
+	result.Score = meanTopK(anomalyMap, p.Score.TopK)
+	result.AnomalyMap = anomalyMap
+	result.Reconstruction = reconstruction
+	result.Latent = slices.Clone(in.x)
+	return nil
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Inspects pictures and shows what came out. Called by 'make demo'.
+#   BUNDLE  folder of a model; without it the golden test bundle
+#   DATA    folder of pictures; without it the golden bundle's
+#   COUNT   how many of them, spread evenly over the folder; 24 without it, 0 for all
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+stop() { printf 'demo: %s\n' "$@" >&2; exit 2; }
+golden=testdata/golden/tiny-a
+out=out/demo
+count=${COUNT:-24}
+
+if [ -z "${BUNDLE:-}" ]; then
+	[ -z "${DATA:-}" ] || stop "DATA is given without BUNDLE. Name the model's folder too: make demo BUNDLE=DIR DATA=DIR"
+	BUNDLE=$golden
+	DATA=$golden/images
+	cat <<-'END'
+		This demo runs the golden test bundle. Its networks are RANDOM, all but
+		untrained: they show the way from a picture to a result, and that the numbers
+		are right. The scores mean nothing, and without a calibration every verdict is
+		Undefined. With a trained model: make demo BUNDLE=DIR DATA=DIR
+
+	END
+fi
+[ -n "${DATA:-}" ] || stop "BUNDLE is given without DATA. Name a folder of pictures too: make demo BUNDLE=DIR DATA=DIR"
+[ -d "$DATA" ] || stop "DATA=$DATA is not a folder."
+[[ $count =~ ^[0-9]+$ ]] || stop "COUNT=$count is not a whole number."
+
+# The pictures to inspect, as links, in the folders that they come from.
+rm -rf "$out"
+mkdir -p "$out/pictures"
+mapfile -t found < <(cd "$DATA" && find -L . -type f \( -iname '*.png' -o -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.tif' -o -iname '*.tiff' -o -iname '*.bmp' \) \
+	-not -path '*/ground_truth/*' -not -path '*/train/*' | sort)
+total=${#found[@]}
+[ "$total" -gt 0 ] || stop "no pictures below $DATA (train and ground_truth folders are left out)."
+if [ "$count" -eq 0 ] || [ "$count" -gt "$total" ]; then count=$total; fi
+for ((i = 0; i < count; i++)); do
+	picture=${found[i * total / count]}
+	mkdir -p "$out/pictures/$(dirname "$picture")"
+	ln -s "$(realpath "$DATA/$picture")" "$out/pictures/$picture"
+done
+echo "inspecting $count of $total pictures below $DATA with the model in $BUNDLE"
+echo
+
+status=0
+bin/gladd --log-level warn inspect --bundle "$BUNDLE" --format text --trace "$out/trace" "$out/pictures" || status=$?
+[ "$status" -lt 2 ] || exit "$status"
+cat <<END
+
+below $out/trace, for each picture:
+  *.overlay.png     the picture, its reconstruction and the anomaly map; for example
+                    $(find "$out/trace" -name '*.overlay.png' | sort | head -n 1)
+  *.json            the result, as 'gladd inspect' prints it
+END
+exit "$status"
