@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 # GoCV's modules for OpenCV 4.6. The linter has the same tags in .golangci.yml.
 TAGS := gocv_specific_modules,gocv_videoio
-export GOFLAGS := $(filter-out -tags=%,$(GOFLAGS)) -tags=$(TAGS)
+export GOFLAGS := $(filter-out -tags=%,$(GOFLAGS)) -buildvcs=false -tags=$(TAGS)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := bin/tools/golangci-lint-v2.15.0

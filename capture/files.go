@@ -31,7 +31,7 @@ func FindFiles(arguments []string) ([]File, error) {
 	for _, argument := range arguments {
 		info, err := os.Stat(argument)
 		if err != nil {
-			return nil, fmt.Errorf("%s: no such picture or folder: %w", argument, err.(*fs.PathError).Err)
+			return nil, fmt.Errorf("no such picture or folder: %w", err)
 		}
 		if !info.IsDir() {
 			files = append(files, File{Path: argument, Rel: filepath.Base(argument)})

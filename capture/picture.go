@@ -57,7 +57,7 @@ func ReadPicture(path string, maxPixels int) (*Picture, error) {
 func readPicture(path string, maxPixels int) (*Picture, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err.(*os.PathError).Err
+		return nil, err
 	}
 	defer file.Close()
 	info, err := file.Stat()

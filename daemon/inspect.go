@@ -69,7 +69,11 @@ func (c *inspectCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	defer model.Close()
+	defer func() {
+		if err := model.Close(); err != nil {
+			env.log.Error("closing the networks", "error", err)
+		}
+	}()
 
 	bar.begin(pictures.Len())
 	summary, err := pictures.Run(env.ctx, model)

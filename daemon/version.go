@@ -2,13 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
-	"runtime/debug"
 
 	"gladd/daemon/internal/app"
 )
 
-// version is set by the build.
+// version is set by the build, from the repository's tags.
 var version = "development"
 
 // versionCommand is 'gladd version'.
@@ -18,17 +18,10 @@ type versionCommand struct {
 
 // Run prints the versions.
 func (c *versionCommand) Run(env *environment) error {
-	revision := "unknown"
-	if info, found := debug.ReadBuildInfo(); found {
-		for _, setting := range info.Settings {
-			if setting.Key == "vcs.revision" {
-				revision = setting.Value
-			}
-		}
-	}
-	fmt.Fprintf(env.stdout, "gladd         %s (revision %s, %s, %s/%s)\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	text := fmt.Sprintf("gladd         %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	for _, library := range app.Libraries(c.OnnxruntimeLibrary) {
-		fmt.Fprintf(env.stdout, "%-13s %s\n", library.Name, library.Found)
+		text += fmt.Sprintf("%-13s %s\n", library.Name, library.Found)
 	}
-	return nil
+	_, err := io.WriteString(env.stdout, text)
+	return err
 }

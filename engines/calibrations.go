@@ -108,11 +108,11 @@ func finite(value float64) bool {
 type CalibrationState int
 
 const (
-	// Uncalibrated: nothing was learned for this model.
+	// Uncalibrated means that nothing was learned for this model.
 	Uncalibrated CalibrationState = iota
-	// Unqualified: something was learned, but for another method.
+	// Unqualified means that something was learned, but for another method.
 	Unqualified
-	// Calibrated: there is a calibration for this model and method.
+	// Calibrated means that there is a calibration for this model and method.
 	Calibrated
 )
 

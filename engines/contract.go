@@ -96,9 +96,12 @@ func bind(graph Graph, direction string, wanted, present []Tensor) ([]Tensor, er
 			return nil, fmt.Errorf("%s: %s %q: missing; expected %s, found %s", graph.Path, direction, want.Name, names(wanted), names(present))
 		}
 		found := present[at]
-		wholeNumbers := direction == "input" && len(want.Dimensions) == 1
-		if found.Type != want.Type && !(wholeNumbers && found.Type == "int64") {
-			return nil, fmt.Errorf("%s: %s %q: expected element type %s, found %s", graph.Path, direction, want.Name, want.Type, found.Type)
+		allowed := []string{want.Type}
+		if direction == "input" && len(want.Dimensions) == 1 {
+			allowed = append(allowed, "int64") // a whole number a sample
+		}
+		if !slices.Contains(allowed, found.Type) {
+			return nil, fmt.Errorf("%s: %s %q: expected element type %s, found %s", graph.Path, direction, want.Name, strings.Join(allowed, " or "), found.Type)
 		}
 		if err := checkDimensions(want.Dimensions, found.Dimensions); err != nil {
 			return nil, fmt.Errorf("%s: %s %q: %w", graph.Path, direction, want.Name, err)
