@@ -12,7 +12,9 @@ import (
 // The result is that of Pillow's antialiased BILINEAR, byte for byte: a
 // triangle filter as wide as the reduction, weights in fixed point, and 8-bit
 // values between the horizontal and the vertical pass (Pillow,
-// src/libImaging/Resample.c).
+// src/libImaging/Resample.c). The horizontal pass is first, as in Pillow up to
+// 12; Pillow 13 takes the vertical one first where the height shrinks by more
+// than twice what the width does, which moves a value by at most 1.
 func Prepare(rgb []byte, width, height, toWidth, toHeight int) ([]byte, error) {
 	for _, side := range []int{width, height, toWidth, toHeight} {
 		if side < 1 {

@@ -1,0 +1,22 @@
+"""Makes the test data that other programs' results go into: `make goldens`.
+
+Expected values come from Pillow, OpenCV, SciPy, ONNX Runtime and a second
+implementation of GLAD's arithmetic in NumPy (reference.py), never from gladd.
+The data is committed; this is run again only when a case is added.
+"""
+
+import pathlib
+
+import graphs
+import micro
+import pictures
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+if __name__ == "__main__":
+    pictures.prepared(ROOT / "pipeline/testdata/prepare")
+    pictures.object_masks(ROOT / "pipeline/testdata/objectmask")
+    pictures.formats(ROOT / "capture/testdata/formats")
+    micro.schedule(ROOT / "pipeline/testdata/alpha_bar.json")
+    graphs.broken(ROOT / "engines/testdata/graphs")
+    micro.bundle(ROOT / "testdata/micro")
