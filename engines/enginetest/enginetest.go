@@ -117,8 +117,7 @@ func ReplaceGraph(t testing.TB, dir string, graph engines.GraphName, content []b
 	if !digest.Match(manifest) {
 		t.Fatalf("no digest of %s in %s", graph, path)
 	}
-	sum := sha256.Sum256(content)
-	WriteFile(t, path, digest.ReplaceAll(manifest, []byte("${1}"+hex.EncodeToString(sum[:]))))
+	WriteFile(t, path, digest.ReplaceAll(manifest, []byte("${1}"+Digest(content))))
 }
 
 // ReadFile reads a file.
@@ -137,4 +136,10 @@ func WriteFile(t testing.TB, path string, content []byte) {
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Digest is the hex SHA-256 of a file's content.
+func Digest(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }

@@ -72,7 +72,9 @@ func New(options Options) (*Backend, error) {
 	}
 	if environment.users == 0 {
 		ort.SetSharedLibraryPath(library)
-		if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+		// Every error comes back from the call that failed; on stderr it would
+		// be said twice, and not as a log line.
+		if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 			return nil, &LibraryError{Tried: []string{library}, Err: err}
 		}
 		environment.library = library

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -75,6 +76,9 @@ func Decode(file string, data []byte, out any) (*Document, error) {
 	decoder.KnownFields(true)
 	if err := decoder.Decode(out); err != nil {
 		return nil, document.translate(err)
+	}
+	if problems := document.fractions(document.root, reflect.TypeOf(out), ""); problems != nil {
+		return nil, &Error{File: file, Problems: problems}
 	}
 	return document, nil
 }
@@ -169,14 +173,14 @@ func (d *Document) translate(err error) error {
 			problem.Text = match[2]
 		}
 		if match := unknownField.FindStringSubmatch(problem.Text); match != nil {
-			problem.Key = d.keyAt(problem.Line, match[1])
+			problem.Key = d.keyNamed(match[1], problem.Line)
 			problem.Text = "unknown key"
 		} else if match := givenTwice.FindStringSubmatch(problem.Text); match != nil {
-			problem.Key = d.keyAt(problem.Line, match[1])
+			problem.Key = d.keyNamed(match[1], problem.Line)
 			problem.Text = "given twice, first at line " + match[2]
 		} else if match := wrongType.FindStringSubmatch(problem.Text); match != nil {
-			problem.Key = d.keyAt(problem.Line, "")
 			found := strings.Trim(match[2], "`")
+			problem.Key = d.keyOf(match[1], found, problem.Line)
 			if found == "" {
 				found = typeWord(match[1])
 			}
@@ -189,35 +193,88 @@ func (d *Document) translate(err error) error {
 	return translated
 }
 
-// keyAt returns the path of the key on a line: the named one or, without a
-// name, the innermost whose value begins there.
-func (d *Document) keyAt(line int, name string) string {
-	path := name
-	if d.root == nil {
-		return path
-	}
-	var walk func(node *yaml.Node, prefix string)
-	walk = func(node *yaml.Node, prefix string) {
+// keyNamed returns the path of the key of a name on a line.
+func (d *Document) keyNamed(name string, line int) string {
+	found := name
+	d.walk(func(path string, key, _ *yaml.Node) {
+		if key != nil && key.Line == line && key.Value == name {
+			found = path
+		}
+	})
+	return found
+}
+
+// keyOf returns the path of the value of a type and text on a line. The text
+// may be cut short.
+func (d *Document) keyOf(tag, text string, line int) string {
+	found := ""
+	text = strings.TrimSuffix(text, "...")
+	d.walk(func(path string, _, value *yaml.Node) {
+		if value.Line == line && value.ShortTag() == tag && strings.HasPrefix(value.Value, text) {
+			found = path
+		}
+	})
+	return found
+}
+
+// walk visits every value with its path and, in mappings, its key.
+func (d *Document) walk(visit func(path string, key, value *yaml.Node)) {
+	var descend func(node *yaml.Node, prefix string)
+	descend = func(node *yaml.Node, prefix string) {
 		switch node.Kind {
 		case yaml.MappingNode:
 			for i := 0; i+1 < len(node.Content); i += 2 {
 				key, value := node.Content[i], node.Content[i+1]
-				if (name == "" && value.Line == line) || (key.Line == line && key.Value == name) {
-					path = prefix + key.Value
-				}
-				walk(value, prefix+key.Value+".")
+				visit(prefix+key.Value, key, value)
+				descend(value, prefix+key.Value+".")
 			}
 		case yaml.SequenceNode:
 			for i, item := range node.Content {
-				if name == "" && item.Line == line {
-					path = prefix + strconv.Itoa(i)
-				}
-				walk(item, prefix+strconv.Itoa(i)+".")
+				visit(prefix+strconv.Itoa(i), nil, item)
+				descend(item, prefix+strconv.Itoa(i)+".")
 			}
 		}
 	}
-	walk(d.root, "")
-	return path
+	if d.root != nil {
+		descend(d.root, "")
+	}
+}
+
+// fractions finds numbers with a fraction where the target is a whole number:
+// yaml drops the fraction without a word.
+func (d *Document) fractions(node *yaml.Node, target reflect.Type, path string) (problems []Problem) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	for target.Kind() == reflect.Pointer {
+		target = target.Elem()
+	}
+	switch target.Kind() {
+	case reflect.Struct:
+		if node.Kind != yaml.MappingNode {
+			return nil
+		}
+		for _, field := range reflect.VisibleFields(target) {
+			name, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if options == "inline" {
+				problems = append(problems, d.fractions(node, field.Type, path)...)
+			} else if value := child(node, name); value != nil && len(field.Index) == 1 {
+				problems = append(problems, d.fractions(value, field.Type, path+name+".")...)
+			}
+		}
+	case reflect.Slice:
+		if node.Kind != yaml.SequenceNode {
+			return nil
+		}
+		for i, item := range node.Content {
+			problems = append(problems, d.fractions(item, target.Elem(), path+strconv.Itoa(i)+".")...)
+		}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		if node.ShortTag() == "!!float" {
+			problems = append(problems, Problem{Line: node.Line, Key: strings.TrimSuffix(path, "."), Text: "expected a whole number, found " + node.Value})
+		}
+	}
+	return problems
 }
 
 func typeWord(tag string) string {

@@ -137,17 +137,24 @@ def broken(folder):
     decoder("input_misnamed", latent_name="z")
     decoder("input_extra", inputs=[value("latent", latent), value("guidance", ["N"])])
     decoder("output_shape", outputs=[value("image", ["N", 3, 160, 96])], factors=floats(1, 1, 160 / 12 + 1e-4, 96 / 20 + 1e-4))
-    decoder("output_shape_symbolic", outputs=[value("image", ["N", 3, "y", "x"])], factors=floats(1, 1, 160 / 12 + 1e-4, 96 / 20 + 1e-4))
     decoder("batch_fixed", inputs=[value("latent", [1, 3, 12, 20])], outputs=[value("image", [1, 3, 96, 160])])
 
-    # Fits the contract's metadata but folds the batch into one.
-    path = folder / "batch_folded.onnx"
-    save(path, [
-        node("Conv", "latent back", "small", kernel_shape=[1, 1]),
-        node("Resize", "small factors", "large", mode="linear"),
-        node("ReduceMean", "large", "image", axes=[0], keepdims=1),
-    ], [value("latent", latent)], [value("image", ["M", 3, 96, 160])], {"back": back, "factors": factors})
-    fix_resize(path)
+    # Fit the contract's metadata, and break it only when they run: what a slice
+    # leaves depends on the input's values, which shape inference cannot know.
+    for name, axis, end in (("runs_to_another_shape", 2, 90), ("batch_folded", 0, 1)):
+        path = folder / f"{name}.onnx"
+        save(path, [
+            node("Conv", "latent back", "small", kernel_shape=[1, 1]),
+            node("Resize", "small factors", "large", mode="linear"),
+            node("ReduceMax", "latent", "largest", keepdims=0),
+            node("Mul", "largest zero", "nothing"),
+            node("Add", "nothing end", "end_float"),
+            node("Cast", "end_float", "end_whole", to=TensorProto.INT64),
+            node("Slice", "large begin end_whole axis", "image"),
+        ], [value("latent", latent)], [value("image", ["M", 3, "y", "x"])],
+            {"back": back, "factors": factors, "zero": floats(0), "end": floats(end),
+             "begin": np.array([0], np.int64), "axis": np.array([axis], np.int64)})
+        fix_resize(path)
 
     save(folder / "output_double.onnx", [
         node("Conv", "latent back", "small", kernel_shape=[1, 1]),
@@ -158,8 +165,12 @@ def broken(folder):
 
     # Loads, and fails when it runs: the Reshape cannot hold.
     save(folder / "fails_at_run.onnx", [
-        node("Reshape", "latent shape", "image"),
-    ], [value("latent", latent)], [value("image", ["N", 3, "y", "x"])], {"shape": np.array([-1, 3, 7, 11], np.int64)})
+        node("ReduceMax", "latent", "largest", keepdims=0),
+        node("Mul", "largest zero", "nothing"),
+        node("Add", "nothing shape", "shape_float"),
+        node("Cast", "shape_float", "shape_whole", to=TensorProto.INT64),
+        node("Reshape", "latent shape_whole", "image"),
+    ], [value("latent", latent)], [value("image", ["N", 3, "y", "x"])], {"zero": floats(0), "shape": floats(-1, 3, 7, 11)})
 
     # eps is NaN, or infinite, below timestep 300.
     for name, poison in (("unet_nan", np.nan), ("unet_inf", np.inf)):
@@ -177,4 +188,4 @@ def broken(folder):
     # Weights in a file beside the graph.
     decoder("external", image_name="image")
     model = onnx.load(folder / "external.onnx")
-    onnx.save(model, folder / "external.onnx", save_as_external_data=True, location="external.weights", size_threshold=0)
+    onnx.save(model, folder / "external.onnx", save_as_external_data=True, location="external.weights", size_threshold=60)

@@ -1,0 +1,88 @@
+package engines_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gladd/engines"
+	"gladd/engines/enginetest"
+)
+
+const entry = `  - {id: %ID, model_digest: "%DIGEST", backend: onnxruntime, precision: fp32, mode: exact, plan: exact, gate_threshold: 0.3, image_threshold: 0.4, guard_band: 0.01, region_threshold: 0.2, learned_from: {good: 300}, promise: {false_reject: 0.01}}
+`
+
+// calibrated writes a calibrations file beside a copy of the micro bundle.
+func calibrated(t *testing.T, content string) (dir string) {
+	t.Helper()
+	dir = enginetest.Copy(t, enginetest.Micro(t))
+	digest := enginetest.Load(t, dir).ModelDigest
+	content = strings.ReplaceAll(content, "%DIGEST", digest)
+	enginetest.WriteFile(t, filepath.Join(dir, engines.CalibrationsFile), []byte(content))
+	return dir
+}
+
+func TestCalibrationOfAMethod(t *testing.T) {
+	const head = "schema: gladd.calibrations/v1\ncalibrations:\n"
+	first, second := strings.ReplaceAll(entry, "%ID", "first"), strings.ReplaceAll(entry, "%ID", "second")
+	foreign := strings.ReplaceAll(first, "%DIGEST", strings.Repeat("ab", 32))
+	method := engines.Method{Backend: "onnxruntime", Precision: "fp32", Mode: "exact", Plan: "exact"}
+	for name, test := range map[string]struct {
+		content string
+		state   engines.CalibrationState
+		id      string
+	}{
+		"one":               {head + first, engines.Calibrated, "first"},
+		"the newest of two": {head + first + second, engines.Calibrated, "second"},
+		"no entries":        {"schema: gladd.calibrations/v1\ncalibrations: []\n", engines.Uncalibrated, ""},
+		"another model":     {head + foreign, engines.Uncalibrated, ""},
+		"another backend":   {head + strings.ReplaceAll(first, "backend: onnxruntime", "backend: tensorrt"), engines.Unqualified, ""},
+		"another precision": {head + strings.ReplaceAll(first, "fp32", "fp16"), engines.Unqualified, ""},
+		"another mode":      {head + strings.ReplaceAll(first, "mode: exact", "mode: adaptive"), engines.Unqualified, ""},
+		"another plan":      {head + strings.ReplaceAll(first, "plan: exact", "plan: late"), engines.Unqualified, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calibration, state := enginetest.Load(t, calibrated(t, test.content)).Calibration(method)
+			if state != test.state || (calibration == nil) != (test.id == "") || (calibration != nil && calibration.ID != test.id) {
+				t.Fatalf("want state %d and %q, found %d and %+v", test.state, test.id, state, calibration)
+			}
+			if calibration != nil && (calibration.GateThreshold != 0.3 || calibration.ImageThreshold != 0.4 || calibration.GuardBand != 0.01 || *calibration.RegionThreshold != 0.2) {
+				t.Errorf("found %+v", calibration)
+			}
+		})
+	}
+	if _, state := enginetest.Load(t, enginetest.Micro(t)).Calibration(method); state != engines.Uncalibrated {
+		t.Errorf("without a file: want uncalibrated, found %d", state)
+	}
+}
+
+func TestLoadRefusesCalibrations(t *testing.T) {
+	good := "schema: gladd.calibrations/v1\ncalibrations:\n" + strings.ReplaceAll(entry, "%ID", "one")
+	for name, test := range map[string]struct{ old, replacement, want string }{
+		"another schema":       {"calibrations/v1", "calibrations/v2", `schema: expected gladd.calibrations/v1, found "gladd.calibrations/v2"`},
+		"unknown key":          {"guard_band", "gaurd_band", "calibrations.yaml:3: calibrations.0.gaurd_band: unknown key"},
+		"no image threshold":   {"image_threshold: 0.4, ", "", "calibrations.yaml:3: calibrations.0.image_threshold: required, but missing"},
+		"no gate threshold":    {"gate_threshold: 0.3, ", "", "calibrations.0.gate_threshold: required, but missing"},
+		"no backend":           {"backend: onnxruntime, ", "", "calibrations.0.backend: required, but missing"},
+		"image threshold NaN":  {"image_threshold: 0.4", "image_threshold: .nan", "calibrations.0.image_threshold: expected a number, found NaN"},
+		"gate threshold below": {"gate_threshold: 0.3", "gate_threshold: -0.3", "calibrations.0.gate_threshold: expected a number of at least 0, found -0.3"},
+		"guard band infinite":  {"guard_band: 0.01", "guard_band: .inf", "calibrations.0.guard_band: expected a number of at least 0, found +Inf"},
+		"region threshold NaN": {"region_threshold: 0.2", "region_threshold: .nan", "calibrations.0.region_threshold: expected a number, found NaN"},
+		"digest that is none":  {`"%DIGEST"`, `"abc"`, `calibrations.0.model_digest: expected 64 lower-case hex digits, found "abc"`},
+		"not YAML":             {"schema:", "{schema:", "calibrations.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.Count(good, test.old) != 1 {
+				t.Fatalf("%q stands %d times in the file", test.old, strings.Count(good, test.old))
+			}
+			_, err := engines.Load(calibrated(t, strings.Replace(good, test.old, test.replacement, 1)))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("want an error with %q, found %v", test.want, err)
+			}
+		})
+	}
+	_, err := engines.Load(calibrated(t, good+strings.ReplaceAll(entry, "%ID", "one")))
+	if want := `calibrations.1.id: expected an id of its own, found "one", which is also that of calibrations.0`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("an id twice: want %q, found %v", want, err)
+	}
+}
