@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"image/jpeg"
 	"image/png"
 	"io"
 	"net/http"
@@ -127,7 +128,7 @@ type format struct {
 
 var formats = []format{
 	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, png.DecodeConfig, decodeWith(png.Decode)},
-	{"JPEG", []string{"\xff\xd8\xff"}, jpegConfig, decodeJPEG},
+	{"JPEG", []string{"\xff\xd8\xff"}, jpeg.DecodeConfig, decodeJPEG},
 	{"TIFF", []string{"II*\x00", "MM\x00*"}, tiff.DecodeConfig, decodeWith(tiff.Decode)},
 	{"BMP", []string{"BM"}, bmp.DecodeConfig, decodeWith(bmp.Decode)},
 }
