@@ -3,11 +3,13 @@ package capture
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
 	"image/png"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -49,6 +51,9 @@ func (p *Picture) CheckHealth() error {
 // of more than maxPixels is refused before it is decoded; 0: DefaultMaxPixels.
 func ReadPicture(path string, maxPixels int) (*Picture, error) {
 	picture, err := readPicture(path, maxPixels)
+	if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
+		err = pathError.Err // which says no more than the path again
+	}
 	if err != nil {
 		return nil, fmt.Errorf("picture %s: %w", path, err)
 	}

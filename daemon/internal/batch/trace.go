@@ -16,8 +16,16 @@ import (
 )
 
 // placeTraces gives every picture its place below the trace folder and makes
-// sure that no two share one, and that the folder can be written to.
+// sure that no two share one, that the overlays do not become pictures of the
+// next run, and that the folder can be written to.
 func (b *Batch) placeTraces(dir string) error {
+	for _, pictures := range b.options.Pictures {
+		if inside, err := within(pictures, dir); err != nil {
+			return fmt.Errorf("trace folder: %w", err)
+		} else if inside {
+			return fmt.Errorf("trace folder %s lies among the pictures of %s, and its overlays would be inspected the next time; name a folder outside", dir, pictures)
+		}
+	}
 	taken := map[string]string{}
 	for i := range b.items {
 		item := &b.items[i]
@@ -37,6 +45,19 @@ func (b *Batch) placeTraces(dir string) error {
 	}
 	probe.Close()
 	return os.Remove(probe.Name())
+}
+
+// within says whether a path is a folder or lies below it.
+func within(folder, path string) (bool, error) {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return false, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return false, err
+	}
+	relative, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(relative), nil
 }
 
 // writeTrace writes a picture's trace files; each is either whole or absent.
