@@ -30,6 +30,9 @@ type Options struct {
 	// Threads that one call may use; 0: as many as the process may run on.
 	Threads int
 	Log     *slog.Logger
+
+	// spin lets idle threads spin; see sessionOptions.
+	spin bool
 }
 
 // Backend is ONNX Runtime.
@@ -143,10 +146,14 @@ func (b *Backend) sessionOptions() (options *ort.SessionOptions, err error) {
 	// Five sessions are called in turn, each with threads of its own. Threads
 	// that spin while they wait take the processors from the session whose
 	// turn it is; see docs/performance.md.
+	spinning := "0"
+	if b.options.spin {
+		spinning = "1"
+	}
 	return options, errors.Join(
 		options.SetIntraOpNumThreads(b.options.Threads),
 		options.SetInterOpNumThreads(1),
 		options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll),
-		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", spinning),
 	)
 }
