@@ -45,6 +45,12 @@ $(GOLANGCI_LINT):
 	GOFLAGS= GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	mv bin/tools/golangci-lint $@
 
+.PHONY: goldens
+goldens: ## make the test data again that comes from other programs
+	python3 -m venv out/goldens
+	out/goldens/bin/pip install --quiet --requirement testdata/goldens/requirements.txt
+	PYTHONDONTWRITEBYTECODE=1 out/goldens/bin/python testdata/goldens/make.py
+
 .PHONY: clean
 clean: ## remove what was built and downloaded
 	rm -rf bin lib out
