@@ -29,7 +29,7 @@ build: setup ## build bin/gladd
 	go build -ldflags "-X main.version=$(VERSION)" -o bin/gladd ./daemon
 
 .PHONY: setup
-setup: ## install what is missing: Debian packages, ONNX Runtime's library
+setup: ## install what is missing: Debian packages, Go modules, ONNX Runtime's library
 	@scripts/setup.sh
 
 .PHONY: bench

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what building and running gladd needs and is not there yet: Debian
-# packages, and ONNX Runtime's shared library in lib/. Called by make; run
+# packages, Go modules, and ONNX Runtime's shared library in lib/. Called by make; run
 # again, it finds everything in place and does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,11 +36,19 @@ if [ ${#missing[@]} -gt 0 ]; then
 	say "installing Debian packages: ${missing[*]}"
 	log=$(mktemp)
 	if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-		tail -n 20 "$log" >&2
+		tail -n 3 "$log" >&2
 		stop "apt-get failed (above). Is this machine offline?" "Its whole output is in $log."
 	fi
 	rm "$log"
 fi
+
+# Go modules, by the digests in go.sum. Only looks where all are there.
+log=$(mktemp)
+if ! go mod download >"$log" 2>&1; then
+	tail -n 3 "$log" >&2
+	stop "the Go modules could not be downloaded (above). Is this machine offline?" "Its whole output is in $log."
+fi
+rm "$log"
 
 # A library of the user's own is used as it is.
 if [ -n "${GLADD_ONNXRUNTIME_LIBRARY:-}" ]; then
@@ -75,7 +83,7 @@ if [ ! -e "$library" ] || ! intact "$library"; then
 	echo "onnxruntime==$onnxruntime --hash=sha256:$wheel_sha256" >"$folder/requirements.txt"
 	if ! python3 -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --implementation cp --python-version 3.12 \
 		--platform "$platform" --dest "$folder" --requirement "$folder/requirements.txt" >"$folder/log" 2>&1; then
-		tail -n 20 "$folder/log" >&2
+		tail -n 3 "$folder/log" >&2
 		stop "the download failed or was not what was expected (above). Is this machine offline?" \
 			"Without the network, copy $library from another machine, or name a library of your own with GLADD_ONNXRUNTIME_LIBRARY."
 	fi
