@@ -43,7 +43,6 @@ Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture ha
 
 // Run inspects.
 func (c *inspectCommand) Run(env *environment) error {
-	bar := newProgress(env.stderr)
 	pictures, err := batch.New(batch.Options{
 		Pictures:       c.Pictures,
 		Class:          c.Class,
@@ -52,7 +51,7 @@ func (c *inspectCommand) Run(env *environment) error {
 		EncodeNoiseDir: c.EncodeNoise,
 		Out:            env.stdout,
 		Text:           c.Format == "text",
-		Done:           bar.show,
+		Done:           env.progress.show,
 		Log:            env.log,
 	})
 	if err != nil {
@@ -75,9 +74,9 @@ func (c *inspectCommand) Run(env *environment) error {
 		}
 	}()
 
-	bar.begin(pictures.Len())
+	env.progress.begin(pictures.Len())
 	summary, err := pictures.Run(env.ctx, model)
-	bar.end()
+	env.progress.end()
 	if err != nil {
 		return failure{err}
 	}

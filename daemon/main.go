@@ -39,9 +39,10 @@ type cli struct {
 
 // environment is what a command works with.
 type environment struct {
-	ctx            context.Context
-	stdout, stderr io.Writer
-	log            *slog.Logger
+	ctx      context.Context
+	stdout   io.Writer
+	log      *slog.Logger // to stderr
+	progress *progress
 }
 
 // failure is an error that ends the program with exitFailed; all others are
@@ -78,8 +79,13 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 		return exitUsage
 	}
 
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: commandLine.LogLevel}))
-	err = parsed.Run(&environment{ctx: ctx, stdout: stdout, stderr: stderr, log: log})
+	bar := &progress{stderr: stderr}
+	err = parsed.Run(&environment{
+		ctx:      ctx,
+		stdout:   bar.around(stdout),
+		log:      slog.New(slog.NewTextHandler(bar.around(stderr), &slog.HandlerOptions{Level: commandLine.LogLevel})),
+		progress: bar,
+	})
 	if err == nil {
 		return exitDone
 	}

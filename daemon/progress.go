@@ -10,25 +10,19 @@ import (
 	"gladd/daemon/internal/batch"
 )
 
-// progress is a bar on a terminal, and nothing elsewhere.
+// progress is a bar on stderr if that is a terminal, and nothing elsewhere.
 type progress struct {
-	terminal io.Writer
-	bar      *progressbar.ProgressBar
+	stderr io.Writer
+	bar    *progressbar.ProgressBar // nil while none is shown
 }
 
-func newProgress(stderr io.Writer) *progress {
-	if file, isFile := stderr.(*os.File); isFile && term.IsTerminal(int(file.Fd())) {
-		return &progress{terminal: stderr}
-	}
-	return &progress{}
-}
-
+// begin shows the bar.
 func (p *progress) begin(total int) {
-	if p.terminal == nil {
+	if !isTerminal(p.stderr) {
 		return
 	}
 	p.bar = progressbar.NewOptions(total,
-		progressbar.OptionSetWriter(p.terminal),
+		progressbar.OptionSetWriter(p.stderr),
 		progressbar.OptionSetDescription("inspecting"),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionShowCount(),
@@ -37,14 +31,46 @@ func (p *progress) begin(total int) {
 	)
 }
 
+// show draws the bar anew.
 func (p *progress) show(summary batch.Summary) {
 	if p.bar != nil {
 		p.bar.Set(summary.Pictures) //nolint:errcheck // a bar that cannot be drawn harms nobody
 	}
 }
 
+// end takes the bar away.
 func (p *progress) end() {
+	p.clear()
+	p.bar = nil
+}
+
+func (p *progress) clear() {
 	if p.bar != nil {
-		p.bar.Finish() //nolint:errcheck // as above
+		p.bar.Clear() //nolint:errcheck // as above
 	}
+}
+
+// around returns a writer that takes the bar away before it writes to a
+// terminal, so that lines and bar do not run into each other. The bar comes
+// back when it is shown next.
+func (p *progress) around(w io.Writer) io.Writer {
+	if !isTerminal(w) {
+		return w
+	}
+	return clearing{progress: p, Writer: w}
+}
+
+type clearing struct {
+	progress *progress
+	io.Writer
+}
+
+func (c clearing) Write(text []byte) (int, error) {
+	c.progress.clear()
+	return c.Writer.Write(text)
+}
+
+func isTerminal(w io.Writer) bool {
+	file, isFile := w.(*os.File)
+	return isFile && term.IsTerminal(int(file.Fd()))
 }
