@@ -60,7 +60,7 @@ func TestLoadRefusesCalibrations(t *testing.T) {
 	good := "schema: gladd.calibrations/v1\ncalibrations:\n" + strings.ReplaceAll(entry, "%ID", "one")
 	for name, test := range map[string]struct{ old, replacement, want string }{
 		"another schema":       {"calibrations/v1", "calibrations/v2", `schema: expected gladd.calibrations/v1, found "gladd.calibrations/v2"`},
-		"unknown key":          {"guard_band", "gaurd_band", "calibrations.yaml:3: calibrations.0.gaurd_band: unknown key"},
+		"unknown key":          {"guard_band", "guard_bnd", "calibrations.yaml:3: calibrations.0.guard_bnd: unknown key"},
 		"no image threshold":   {"image_threshold: 0.4, ", "", "calibrations.yaml:3: calibrations.0.image_threshold: required, but missing"},
 		"no gate threshold":    {"gate_threshold: 0.3, ", "", "calibrations.0.gate_threshold: required, but missing"},
 		"no backend":           {"backend: onnxruntime, ", "", "calibrations.0.backend: required, but missing"},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,7 +62,7 @@ func call(t testing.TB, networks engines.Networks, name string, first, last int)
 	case "Encode":
 		mean, std := output(microLatent), output(microLatent)
 		err = networks.Encode(ctx, part(microImage, 1), mean, std)
-		result = append(mean, std...)
+		result = slices.Concat(mean, std)
 	case "PredictNoise":
 		result = output(microLatent)
 		timesteps, classes := []int{1, 400, 700, 999}[first:last], []int{0, 1, 1, 0}[first:last]

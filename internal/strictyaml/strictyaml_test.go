@@ -26,7 +26,7 @@ func TestErrors(t *testing.T) {
 		"scalar for mapping":  {"nested: 3\n", "f.yaml:1: nested: expected a mapping, found 3"},
 		"word for bool":       {"nested: {on: maybe}\n", "f.yaml:1: nested.on: expected true or false, found maybe"},
 		"scalar for list":     {"list: 3\n", "f.yaml:1: list: expected a list, found 3"},
-		"two faults":          {"nested: {count: x}\nnmae: a\n", "f.yaml:1: nested.count: expected a whole number, found x\nf.yaml:2: nmae: unknown key"},
+		"two faults":          {"nested: {count: x}\nnme: a\n", "f.yaml:1: nested.count: expected a whole number, found x\nf.yaml:2: nme: unknown key"},
 		"syntax":              {"name: [a\n", "f.yaml:1: did not find expected ',' or ']'"},
 		"empty":               {"", "f.yaml: the file is empty; expected a YAML mapping"},
 		"comment only":        {"# nothing\n", "f.yaml: the file is empty; expected a YAML mapping"},
