@@ -20,10 +20,10 @@ type CallError struct {
 func (e *CallError) Error() string { return where(e.Call, e.Timestep) + ": " + e.Err.Error() }
 func (e *CallError) Unwrap() error { return e.Err }
 
-// NumericError says that a network returned a value that is not a finite
-// number.
+// NumericError says that a network returned, or a denoising step led to, a
+// value that is not a finite number.
 type NumericError struct {
-	Call     string // the call of [Models], in words
+	Call     string // the call of [Models], or "denoise" for a step's result
 	Timestep int    // of the step, -1 outside of the trajectory
 	Index    int    // of the first such value in the output
 	Value    float32

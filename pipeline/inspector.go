@@ -223,6 +223,11 @@ func (in *Inspector) denoise(ctx context.Context, result *Result) error {
 		// (Song et al., "Denoising Diffusion Implicit Models", equation 12
 		// with sigma 0).
 		step.previous.addNoise(in.x, x0, in.eps)
+		// Finite predictions can still leave float32's range: a decoder may
+		// turn such a latent into an innocent picture.
+		if err := finite("denoise", step.timestep, in.x); err != nil {
+			return err
+		}
 	}
 	return nil
 }

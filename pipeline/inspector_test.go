@@ -295,6 +295,25 @@ func TestEveryCallIsGuarded(t *testing.T) {
 	}
 }
 
+// Finite predictions can lead out of float32's range, to a latent that a
+// decoder may turn into an innocent picture.
+func TestLatentThatOverflows(t *testing.T) {
+	parameters := smallParameters()
+	parameters.Denoise.Threshold = 0
+	inspector, err := NewInspector(&linearModels{poisonAt: "predict noise", poison: -math.MaxFloat32}, parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := inspector.Inspect(t.Context(), smallPart())
+	var numeric *NumericError
+	if !errors.As(err, &numeric) || numeric.Call != "denoise" || numeric.Timestep != 401 {
+		t.Errorf("want a NumericError of denoise at timestep 401, found %v", err)
+	}
+	if result.AnomalyMap != nil {
+		t.Error("the result is scored")
+	}
+}
+
 func TestCancellationBetweenSteps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	models := &linearModels{share: 0.1}

@@ -39,21 +39,18 @@ func (kind ObjectMask) compute(rgb []byte, width, height, size int) []float64 {
 			mask[i] = 1
 		}
 	}
+	// A Gaussian whose values above 0 are set to 1 is a dilation by its square
+	// support: no weight is 0, and mirrored edges bring no pixel from farther.
 	transposed := make([]float64, len(mask))
-	blurRows(transposed, mask, width)
-	blurRows(mask, transposed, height)
-	for i, value := range mask {
-		if value > 0 {
-			mask[i] = 1
-		}
-	}
+	dilateRows(transposed, mask, width)
+	dilateRows(mask, transposed, height)
 	blurRows(transposed, mask, width)
 	blurRows(mask, transposed, height)
 	return resizeAligned(mask, width, height, size)
 }
 
-// toGray weighs the channels as OpenCV and Pillow do (ITU-R BT.601), in fixed
-// point.
+// toGray weighs the channels by ITU-R BT.601 in fixed point of 15 bits, as
+// OpenCV does. Pillow's 16 bits differ in rounding.
 func toGray(rgb []byte) []byte {
 	gray := make([]byte, len(rgb)/3)
 	for i := range gray {
@@ -115,6 +112,30 @@ var maskKernel = func() (kernel [maskRadius + 1]float64) {
 	}
 	return kernel
 }()
+
+// dilateRows sets to 1 what lies within maskRadius of a 1 in every row of src,
+// rows of the given width, and writes the result transposed.
+func dilateRows(dst, src []float64, width int) {
+	height := len(src) / width
+	for y := range height {
+		row := src[width*y : width*(y+1)]
+		next := 0 // the first pixel that is not decided
+		for i, value := range row {
+			if value == 0 {
+				continue
+			}
+			for ; next < max(0, i-maskRadius); next++ {
+				dst[next*height+y] = 0
+			}
+			for ; next < min(width, i+maskRadius+1); next++ {
+				dst[next*height+y] = 1
+			}
+		}
+		for ; next < width; next++ {
+			dst[next*height+y] = 0
+		}
+	}
+}
 
 // blurRows applies the Gaussian to every row of src, rows of the given width,
 // and writes the result transposed, so that a second call blurs the columns.

@@ -35,6 +35,9 @@ const (
 	ReasonNumeric      ReasonCode = "numeric"      // a network gave no finite number
 	ReasonInternal     ReasonCode = "internal"     // gladd failed
 	ReasonDeadline     ReasonCode = "deadline"     // the result would have come late
+	ReasonOverrun      ReasonCode = "overrun"      // a hardware trigger came while no room was left
+	ReasonRestarted    ReasonCode = "restarted"    // gladd ended before the inspection did
+	ReasonShutdown     ReasonCode = "shutdown"     // gladd was told to end
 	ReasonAborted      ReasonCode = "aborted"      // somebody stopped the inspection
 	ReasonUncalibrated ReasonCode = "uncalibrated" // there is no threshold
 	ReasonUnqualified  ReasonCode = "unqualified"  // the threshold was learned with another method

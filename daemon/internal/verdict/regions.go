@@ -26,7 +26,6 @@ func FindRegions(anomalyMap []float32, size int, threshold float64, sourceWidth,
 	regions := []Region{}
 	seen := make([]bool, len(anomalyMap))
 	above := func(i int) bool { return !seen[i] && float64(anomalyMap[i]) > threshold }
-	scaleX, scaleY := float64(sourceWidth)/float64(size), float64(sourceHeight)/float64(size)
 	var stack []int
 	for start := range anomalyMap {
 		if !above(start) {
@@ -54,13 +53,14 @@ func FindRegions(anomalyMap []float32, size int, threshold float64, sourceWidth,
 			}
 		}
 		region := Region{
-			X:    int(float64(left) * scaleX),
-			Y:    int(float64(top) * scaleY),
-			Area: int(math.Round(float64(count) * scaleX * scaleY)),
+			X:    left * sourceWidth / size,
+			Y:    top * sourceHeight / size,
+			Area: int(math.Round(float64(count) * float64(sourceWidth) * float64(sourceHeight) / float64(size*size))),
 			Peak: peak,
 		}
-		region.Width = min(int(math.Ceil(float64(right+1)*scaleX)), sourceWidth) - region.X
-		region.Height = min(int(math.Ceil(float64(bottom+1)*scaleY)), sourceHeight) - region.Y
+		// In whole numbers, rounded up: a float's error would add a pixel.
+		region.Width = ((right+1)*sourceWidth+size-1)/size - region.X
+		region.Height = ((bottom+1)*sourceHeight+size-1)/size - region.Y
 		regions = append(regions, region)
 	}
 	slices.SortStableFunc(regions, func(a, b Region) int { return cmp.Compare(b.Peak, a.Peak) })
