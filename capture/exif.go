@@ -28,8 +28,21 @@ func orientation(data []byte, format *format) int {
 		ImageFormat: kind,
 		Sources:     imagemeta.EXIF,
 		HandleTag: func(tag imagemeta.TagInfo) error {
-			if value, isUint16 := tag.Value.(uint16); isUint16 && tag.Tag == "Orientation" && value >= 1 && value <= 8 {
-				found = int(value)
+			if tag.Tag != "Orientation" {
+				return nil
+			}
+			// A SHORT by the standard; some writers take another whole number.
+			var value int
+			switch stored := tag.Value.(type) {
+			case uint8:
+				value = int(stored)
+			case uint16:
+				value = int(stored)
+			case uint32:
+				value = int(stored)
+			}
+			if value >= 1 && value <= 8 {
+				found = value
 			}
 			return nil
 		},

@@ -51,7 +51,13 @@ func FindFiles(arguments []string) ([]File, error) {
 
 func findBelow(folder string) ([]File, error) {
 	var files []File
-	err := fs.WalkDir(os.DirFS(folder), ".", func(rel string, entry fs.DirEntry, err error) error {
+	// Not through os.DirFS, which takes only names in UTF-8. The separator at the
+	// end follows a folder that is a link.
+	err := filepath.WalkDir(folder+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(folder, path)
 		if err != nil {
 			return err
 		}
@@ -64,11 +70,10 @@ func findBelow(folder string) ([]File, error) {
 		if entry.IsDir() || !slices.Contains(extensions, strings.ToLower(filepath.Ext(rel))) {
 			return nil
 		}
-		path := filepath.Join(folder, filepath.FromSlash(rel))
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			return nil // a link to a folder
 		}
-		files = append(files, File{Path: path, Rel: filepath.FromSlash(rel)})
+		files = append(files, File{Path: filepath.Join(folder, rel), Rel: rel})
 		return nil
 	})
 	if err != nil {

@@ -21,6 +21,27 @@ func touch(t *testing.T, dir string, names ...string) {
 	}
 }
 
+// Names are bytes: what an old camera wrote in Latin-1 is a picture too, and a
+// folder may be a link.
+func TestFindFilesOfAnyName(t *testing.T) {
+	dir := t.TempDir()
+	touch(t, dir, "pictures/pr\xfcfling.png")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join(dir, "pictures"), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{filepath.Join(dir, "pictures"), link, link + "/"} {
+		files, err := FindFiles([]string{folder})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := File{Path: filepath.Join(folder, "pr\xfcfling.png"), Rel: "pr\xfcfling.png"}
+		if len(files) != 1 || files[0] != want {
+			t.Errorf("%s: want %v, found %v", folder, want, files)
+		}
+	}
+}
+
 func TestFindFiles(t *testing.T) {
 	dir := t.TempDir()
 	touch(t, dir, "b.png", "a/2.JPG", "a/10.jpeg", "a-b/1.tif", "a/deep/er/x.bmp", "c.tiff",

@@ -14,7 +14,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/hhrutter/tiff"
 	"golang.org/x/image/bmp"
 )
 
@@ -28,6 +27,10 @@ type Picture struct {
 // DefaultMaxPixels is the largest picture that is decoded unless a caller says
 // otherwise: beyond any inspection camera, within any box's memory.
 const DefaultMaxPixels = 100_000_000
+
+// maxSide is the longest side that is decoded: what JPEG can hold. Resizing
+// needs memory for the product of sides before and after.
+const maxSide = 65535
 
 // maxFileBytes is the largest file that is read: DefaultMaxPixels of 16-bit
 // RGBA, uncompressed, and some.
@@ -61,20 +64,21 @@ func ReadPicture(path string, maxPixels int) (*Picture, error) {
 }
 
 func readPicture(path string, maxPixels int) (*Picture, error) {
+	// Before opening, which for a pipe would wait until somebody writes.
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("expected a file, found %s", kindOf(info.Mode()))
+	case info.Size() > maxFileBytes:
+		return nil, fmt.Errorf("expected a file of at most %d bytes, found %d", maxFileBytes, info.Size())
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("expected a file, found %s", info.Mode().Type())
-	case info.Size() > maxFileBytes:
-		return nil, fmt.Errorf("expected a file of at most %d bytes, found %d", maxFileBytes, info.Size())
-	}
 	start := make([]byte, 512)
 	n, err := io.ReadFull(file, start)
 	if err != nil && n == 0 {
@@ -89,6 +93,20 @@ func readPicture(path string, maxPixels int) (*Picture, error) {
 		return nil, fmt.Errorf("reading %d bytes: %w", len(data), err)
 	}
 	return DecodePicture(data, maxPixels)
+}
+
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return mode.Type().String()
 }
 
 // DecodePicture decodes the content of a picture file; see [ReadPicture].
@@ -113,6 +131,9 @@ func DecodePicture(data []byte, maxPixels int) (picture *Picture, err error) {
 	if config.Width < 1 || config.Height < 1 || config.Width > maxPixels/config.Height {
 		return nil, fmt.Errorf("picture size: expected 1 to %d pixels, found %dx%d", maxPixels, config.Width, config.Height)
 	}
+	if config.Width > maxSide || config.Height > maxSide {
+		return nil, fmt.Errorf("picture size: expected sides of at most %d pixels, found %dx%d", maxSide, config.Width, config.Height)
+	}
 	picture, err = format.decode(data, config)
 	if err != nil {
 		return nil, fmt.Errorf("damaged or unsupported %s: %w", format.name, err)
@@ -134,7 +155,7 @@ type format struct {
 var formats = []format{
 	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, png.DecodeConfig, decodeWith(png.Decode)},
 	{"JPEG", []string{"\xff\xd8\xff"}, jpeg.DecodeConfig, decodeJPEG},
-	{"TIFF", []string{"II*\x00", "MM\x00*"}, tiff.DecodeConfig, decodeWith(tiff.Decode)},
+	{"TIFF", []string{"II*\x00", "MM\x00*"}, decodeTIFFConfig, decodeTIFF},
 	{"BMP", []string{"BM"}, bmp.DecodeConfig, decodeWith(bmp.Decode)},
 }
 

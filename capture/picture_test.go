@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -164,7 +165,16 @@ func TestReadPictureRefuses(t *testing.T) {
 		})
 	}
 	t.Run("a folder", func(t *testing.T) {
-		if _, err := ReadPicture(dir, 0); err == nil || !strings.Contains(err.Error(), "expected a file, found d") {
+		if _, err := ReadPicture(dir, 0); err == nil || !strings.Contains(err.Error(), "expected a file, found a folder") {
+			t.Errorf("found %v", err)
+		}
+	})
+	t.Run("a pipe, which would wait for a writer", func(t *testing.T) {
+		pipe := filepath.Join(dir, "pipe.png")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadPicture(pipe, 0); err == nil || !strings.Contains(err.Error(), "expected a file, found a pipe") {
 			t.Errorf("found %v", err)
 		}
 	})

@@ -67,7 +67,7 @@ type Bundle struct {
 // field, and what was expected.
 func Load(dir string) (*Bundle, error) {
 	path := filepath.Join(dir, ManifestFile)
-	data, err := os.ReadFile(path)
+	data, err := readRegular(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
@@ -102,7 +102,7 @@ func (b *Bundle) verifyGraph(name GraphName) error {
 	file := b.Manifest.Graphs.file(name)
 	key := "graphs." + string(name)
 	path := filepath.Join(b.Dir, file.File)
-	data, err := os.ReadFile(path)
+	data, err := readRegular(path)
 	if err != nil {
 		return fmt.Errorf("%s: named by %s in %s: %w", path, key, ManifestFile, withoutPath(err))
 	}
@@ -132,7 +132,7 @@ func (b *Bundle) verifyGraph(name GraphName) error {
 // held in memory.
 func (b *Bundle) verifyExternal(key string, file DigestedFile) error {
 	path := filepath.Join(b.Dir, file.File)
-	opened, err := os.Open(path)
+	opened, err := openRegular(path)
 	if err != nil {
 		return fmt.Errorf("%s: named by %s in %s: %w", path, key, ManifestFile, withoutPath(err))
 	}
@@ -191,6 +191,28 @@ func (m Manifest) modelDigest() string {
 func hexDigest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// openRegular opens a file; a pipe, whose opening would wait for a writer, is
+// refused.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("expected a file, found one of mode %s", info.Mode())
+	}
+	return os.Open(path)
+}
+
+func readRegular(path string) ([]byte, error) {
+	file, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(file)
 }
 
 // withoutPath drops the path that an error of package os repeats.

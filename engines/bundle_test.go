@@ -2,10 +2,14 @@ package engines_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"gladd/engines"
 	"gladd/engines/enginetest"
@@ -77,6 +81,7 @@ func TestLoadRefusesManifests(t *testing.T) {
 		"no version":            {`"version": "1.0.0"`, `"version": ""`, "version: expected a version"},
 		"no width":              {`"width": 160`, `"width": 0`, "image.width: expected a whole number from 1 to 8192, found 0"},
 		"enormous height":       {`"height": 96`, `"height": 100000`, "image.height: expected a whole number from 1 to 8192, found 100000"},
+		"too many pixels":       {"\"width\": 160,\n    \"height\": 96", "\"width\": 8192,\n    \"height\": 8192", "image.width: expected at most 16777216 pixels (width times height), found 67108864"},
 		"latent beyond picture": {`"width": 20`, `"width": 161`, "latent.width: expected a whole number from 1 to 160, found 161"},
 		"no channels":           {`"channels": 3`, `"channels": 0`, "latent.channels: expected a whole number from 1 to 1024, found 0"},
 		"unknown encode":        {`"encode": "sample"`, `"encode": "mode"`, `latent.encode: expected mean or sample, found "mode"`},
@@ -163,6 +168,30 @@ func TestLoadRefusesDamagedGraphs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := engines.Load(dir); err == nil || err.Error() != path+": named by graphs.dino_gate in bundle.yaml: no such file or directory" {
+			t.Errorf("found %v", err)
+		}
+	})
+	t.Run("a pipe, which would wait for a writer", func(t *testing.T) {
+		dir := enginetest.Copy(t, enginetest.Micro(t))
+		path := filepath.Join(dir, "dino_gate.onnx")
+		if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := engines.Load(dir); err == nil || !strings.HasPrefix(err.Error(), path+": named by graphs.dino_gate in bundle.yaml: expected a file") {
+			t.Errorf("found %v", err)
+		}
+	})
+	t.Run("graphs nested without end", func(t *testing.T) {
+		// model.graph, and in it node.attribute.g again and again.
+		graph := []byte{}
+		for range 1000 {
+			attribute := protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), graph)
+			node := protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), attribute)
+			graph = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), node)
+		}
+		dir := enginetest.Copy(t, enginetest.Micro(t))
+		enginetest.ReplaceGraph(t, dir, engines.DINOGate, protowire.AppendBytes(protowire.AppendTag(nil, 7, protowire.BytesType), graph))
+		if _, err := engines.Load(dir); err == nil || !strings.Contains(err.Error(), "dino_gate.onnx: not an ONNX file: expected graphs nested at most 100 deep, found more") {
 			t.Errorf("found %v", err)
 		}
 	})

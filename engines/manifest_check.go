@@ -15,6 +15,8 @@ import (
 // memory.
 const (
 	maxImageSide      = 8192
+	maxImagePixels    = 1 << 24
+	maxLatentValues   = 1 << 26
 	maxLatentChannels = 1024
 	maxTimesteps      = 100_000
 	maxMapSide        = 8192
@@ -61,6 +63,18 @@ func (m Manifest) check(document *strictyaml.Document) error {
 		func() error { return between("latent.channels", m.Latent.Channels, 1, maxLatentChannels) },
 		func() error { return between("latent.width", m.Latent.Width, 1, m.Image.Width) },
 		func() error { return between("latent.height", m.Latent.Height, 1, m.Image.Height) },
+		func() error {
+			if pixels := m.Image.Width * m.Image.Height; pixels > maxImagePixels {
+				return refuse("image.width", "expected at most %d pixels (width times height), found %d", maxImagePixels, pixels)
+			}
+			return nil
+		},
+		func() error {
+			if values := m.Latent.Channels * m.Latent.Width * m.Latent.Height; values > maxLatentValues {
+				return refuse("latent.channels", "expected at most %d values (channels times width times height), found %d", maxLatentValues, values)
+			}
+			return nil
+		},
 		func() error { return oneOf("latent.encode", m.Latent.Encode, EncodeMean, EncodeSample) },
 		func() error { return between("schedule.train_timesteps", m.Schedule.TrainTimesteps, 1, maxTimesteps) },
 		func() error { return oneOf("schedule.beta_schedule", m.Schedule.BetaSchedule, "scaled_linear") },

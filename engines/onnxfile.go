@@ -2,6 +2,7 @@ package engines
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -29,6 +30,10 @@ const (
 	entryValue         protowire.Number = 2  // StringStringEntryProto.value
 )
 
+// maxGraphDepth limits graphs within graphs: each level is a few calls deep, and
+// Go's stack ends the process when it is full.
+const maxGraphDepth = 100
+
 // externalLocations returns the files beside an ONNX file from which it takes
 // weights, each once.
 func externalLocations(onnx []byte) ([]string, error) {
@@ -49,7 +54,16 @@ func externalLocations(onnx []byte) ([]string, error) {
 		attributeGraph: subgraph, attributeGraphs: subgraph,
 	}.visit
 	node := visitor{nodeAttribute: attribute}.visit
-	graph = visitor{graphNode: node, graphInitializer: tensor, graphSparse: sparse}.visit
+	fields := visitor{graphNode: node, graphInitializer: tensor, graphSparse: sparse}
+	depth := 0
+	graph = func(data []byte) error {
+		depth++
+		defer func() { depth-- }()
+		if depth > maxGraphDepth {
+			return fmt.Errorf("expected graphs nested at most %d deep, found more", maxGraphDepth)
+		}
+		return fields.visit(data)
+	}
 	function := visitor{functionNode: node}.visit
 
 	graphs := 0

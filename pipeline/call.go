@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -27,11 +28,17 @@ type NumericError struct {
 	Timestep int    // of the step, -1 outside of the trajectory
 	Index    int    // of the first such value in the output
 	Value    float32
+	Err      error // of the call that saw it first; nil: it was in the output
 }
 
 func (e *NumericError) Error() string {
+	if e.Err != nil {
+		return where(e.Call, e.Timestep) + ": " + e.Err.Error()
+	}
 	return fmt.Sprintf("%s: expected finite values, found %v at index %d of the output", where(e.Call, e.Timestep), e.Value, e.Index)
 }
+
+func (e *NumericError) Unwrap() error { return e.Err }
 
 func where(call string, timestep int) string {
 	if timestep == noTimestep {
@@ -49,6 +56,14 @@ func call(ctx context.Context, name string, timestep int, stage *time.Duration, 
 	began := time.Now()
 	err := run()
 	*stage += time.Since(began)
+	var notFinite interface {
+		error
+		NotFinite() (index int, value float32)
+	}
+	if errors.As(err, &notFinite) {
+		index, value := notFinite.NotFinite()
+		return &NumericError{Call: name, Timestep: timestep, Index: index, Value: value, Err: err}
+	}
 	if err != nil {
 		return &CallError{Call: name, Timestep: timestep, Err: err}
 	}

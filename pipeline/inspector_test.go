@@ -3,11 +3,13 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // linearModels are networks simple enough to follow by hand: pictures of
@@ -292,6 +294,22 @@ func TestEveryCallIsGuarded(t *testing.T) {
 				t.Errorf("want a CallError of %s that keeps its cause, found %v", call, err)
 			}
 		})
+	}
+}
+
+// hiddenNaN is what a network reports that saw a NaN within a call.
+type hiddenNaN struct{ error }
+
+func (hiddenNaN) NotFinite() (int, float32) { return 7, float32(math.NaN()) }
+
+func TestNumericErrorWithinACall(t *testing.T) {
+	var timings time.Duration
+	err := call(t.Context(), "compare", 401, &timings, nil, func() error {
+		return fmt.Errorf("decoder: %w", hiddenNaN{errors.New("found NaN")})
+	})
+	var numeric *NumericError
+	if !errors.As(err, &numeric) || numeric.Index != 7 || err.Error() != "compare at timestep 401: decoder: found NaN" {
+		t.Errorf("want a NumericError, found %v", err)
 	}
 }
 

@@ -34,7 +34,9 @@ type Models interface {
 	PredictNoise(ctx context.Context, samples []float32, timesteps, classes []int, eps []float32) error
 
 	// Compare decodes both latents [N,C,h,w] and fills maps [N,1,h,w] with the
-	// distance of their last DINO layers.
+	// distance of their last DINO layers. The decoded pictures, which only the
+	// implementation sees, must be checked: one that is not finite is an error
+	// with a method NotFinite() (index int, value float32).
 	Compare(ctx context.Context, latentsTest, latentsRecon, maps []float32) error
 
 	// Reconstruct decodes latents [N,C,h,w] to images [N,3,H,W].

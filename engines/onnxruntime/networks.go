@@ -94,6 +94,10 @@ func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps 
 			return err
 		}
 		pictures := decoded.outputs[0].floats
+		// The caller sees only the map, in which a NaN may have been lost.
+		if err := engines.CheckFinite(decoder.graph, decoder.outputs[0].Name, pictures); err != nil {
+			return err
+		}
 		half := len(pictures) / 2
 		return n.run(engines.DINOGate, [][]float32{pictures[:half], pictures[half:]}, [][]float32{maps})
 	})

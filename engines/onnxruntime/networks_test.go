@@ -136,6 +136,22 @@ func TestCompareTellsTestFromReconstruction(t *testing.T) {
 	}
 }
 
+func TestCompareChecksWhatItDecodes(t *testing.T) {
+	networks := open(t, enginetest.Micro(t))
+	broken := random(microLatent, 3)
+	broken[5] = float32(math.NaN())
+	for name, latents := range map[string][2][]float32{
+		"test":           {broken, random(microLatent, 4)},
+		"reconstruction": {random(microLatent, 4), broken},
+	} {
+		err := networks.Compare(t.Context(), latents[0], latents[1], make([]float32, microGrid))
+		var notFinite *engines.NotFiniteError
+		if !errors.As(err, &notFinite) || notFinite.Tensor != "image" || !strings.Contains(err.Error(), "vae_decoder.onnx") {
+			t.Errorf("%s: want a NotFiniteError of the decoder's image, found %v", name, err)
+		}
+	}
+}
+
 func TestCallsAreSafeForConcurrentUse(t *testing.T) {
 	networks := open(t, enginetest.Micro(t))
 	want := map[string][]float32{}
