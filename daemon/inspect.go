@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"gladd/daemon/internal/app"
@@ -65,6 +67,9 @@ func (c *inspectCommand) Run(env *environment) error {
 		return err
 	}
 	model, err := app.OpenModel(env.ctx, app.ModelOptions{Bundle: bundle, Mode: c.Mode, Engine: c.Engine.options(), Log: env.log})
+	if errors.Is(err, context.Canceled) {
+		return failure{fmt.Errorf("stopped before the first picture: %w", err)}
+	}
 	if err != nil {
 		return err
 	}
@@ -77,7 +82,10 @@ func (c *inspectCommand) Run(env *environment) error {
 	env.progress.begin(pictures.Len())
 	summary, err := pictures.Run(env.ctx, model)
 	env.progress.end()
-	if err != nil {
+	switch {
+	case errors.As(err, &batch.UsageError{}):
+		return err
+	case err != nil:
 		return failure{err}
 	}
 	env.log.Info("done", "pictures", summary.Pictures,

@@ -270,8 +270,8 @@ func TestWrongUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			arguments := test.arguments
-			if name == "traces collide" {
-				arguments = append(arguments, "--trace", trace)
+			if len(arguments) > 1 && !slices.Contains(arguments, "--trace") {
+				arguments = slices.Concat(arguments, []string{"--trace", trace})
 			}
 			code, stdout, stderr := gladd(t, arguments...)
 			if code != 2 || stdout != "" || !strings.Contains(stderr, test.want) {
@@ -313,6 +313,19 @@ func TestTextFormat(t *testing.T) {
 	code, stdout, stderr := gladd(t, "inspect", "--bundle", tiny, "--format", "text", filepath.Join(tiny, "images/good_0.png"))
 	if code != 0 || !strings.HasPrefix(stdout, "Undefined     score 0.") || !strings.HasSuffix(stdout, "good_0.png  (uncalibrated)\n") {
 		t.Errorf("found %d, %q, %s", code, stdout, stderr)
+	}
+}
+
+// A signal before the first picture is no wrong usage.
+func TestInterruptWhileOpening(t *testing.T) {
+	tiny := enginetest.TinyA(t)
+	t.Setenv("GLADD_ONNXRUNTIME_LIBRARY", enginetest.Library(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"inspect", "--bundle", tiny, filepath.Join(tiny, "images")}, &stdout, &stderr)
+	if code != 1 || stdout.Len() > 0 || !strings.Contains(stderr.String(), "stopped before the first picture: context canceled") {
+		t.Errorf("want exit code 1 and a word, found %d, %s, %s", code, &stdout, &stderr)
 	}
 }
 

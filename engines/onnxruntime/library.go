@@ -35,7 +35,8 @@ func findLibrary(given string) (string, error) {
 		if _, err := os.Stat(given); err != nil {
 			return "", &LibraryError{Tried: []string{given}, Err: err}
 		}
-		return given, nil
+		// The loader looks for a name without a slash in the system instead.
+		return filepath.Abs(given)
 	}
 	var folders []string
 	if program, err := os.Executable(); err == nil {

@@ -77,10 +77,23 @@ func New(options Options) (*Batch, error) {
 // Len is the number of pictures.
 func (b *Batch) Len() int { return len(b.items) }
 
+// UsageError is an error of [Batch.Run] before the first inspection, which the
+// user can mend.
+type UsageError struct{ error }
+
+// Unwrap returns the cause.
+func (e UsageError) Unwrap() error { return e.error }
+
 // Run inspects the pictures in order. An error means that the batch was ended
 // before all were done; a picture that cannot be inspected is no error.
 func (b *Batch) Run(ctx context.Context, model *app.Model) (Summary, error) {
 	summary := Summary{ByEvaluation: map[verdict.Evaluation]int{}}
+	// Not before: a bundle that is refused leaves no folder behind.
+	if b.options.TraceDir != "" {
+		if err := makeTraceDir(b.options.TraceDir); err != nil {
+			return summary, UsageError{err}
+		}
+	}
 	for i := range b.items {
 		if err := ctx.Err(); err != nil {
 			return summary, fmt.Errorf("stopped after %d of %d pictures: %w", i, len(b.items), err)

@@ -16,8 +16,8 @@ import (
 )
 
 // placeTraces gives every picture its place below the trace folder and makes
-// sure that no two share one, that the overlays do not become pictures of the
-// next run, and that the folder can be written to.
+// sure that no two share one and that the overlays do not become pictures of
+// the next run.
 func (b *Batch) placeTraces(dir string) error {
 	for _, pictures := range b.options.Pictures {
 		if inside, err := within(pictures, dir); err != nil {
@@ -36,6 +36,11 @@ func (b *Batch) placeTraces(dir string) error {
 		}
 		taken[item.trace] = item.Path
 	}
+	return nil
+}
+
+// makeTraceDir makes the trace folder and shows that it can be written to.
+func makeTraceDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("trace folder: %w", err)
 	}
