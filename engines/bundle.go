@@ -101,13 +101,9 @@ func Load(dir string) (*Bundle, error) {
 func (b *Bundle) verifyGraph(name GraphName) error {
 	file := b.Manifest.Graphs.file(name)
 	key := "graphs." + string(name)
-	path := filepath.Join(b.Dir, file.File)
-	data, err := readRegular(path)
+	path := b.Graph(name).Path
+	data, err := b.ReadGraph(name)
 	if err != nil {
-		return fmt.Errorf("%s: named by %s in %s: %w", path, key, ManifestFile, withoutPath(err))
-	}
-	sum := sha256.Sum256(data)
-	if err := compareDigest(path, key, file.DigestedFile, sum[:]); err != nil {
 		return err
 	}
 	locations, err := externalLocations(data)
@@ -161,6 +157,25 @@ type Graph struct {
 // Graph returns one of the bundle's graphs.
 func (b *Bundle) Graph(name GraphName) Graph {
 	return Graph{Name: name, Path: filepath.Join(b.Dir, b.Manifest.Graphs.file(name).File)}
+}
+
+// ReadGraph reads a graph's file and compares it with its digest: the file may
+// have changed since the bundle was loaded.
+func (b *Bundle) ReadGraph(name GraphName) ([]byte, error) {
+	file := b.Manifest.Graphs.file(name)
+	key := "graphs." + string(name)
+	path := filepath.Join(b.Dir, file.File)
+	data, err := readRegular(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: named by %s in %s: %w", path, key, ManifestFile, withoutPath(err))
+	}
+	sum := sha256.Sum256(data)
+	return data, compareDigest(path, key, file.DigestedFile, sum[:])
+}
+
+// HasExternalData says that a graph takes weights from files beside it.
+func (b *Bundle) HasExternalData(name GraphName) bool {
+	return len(b.Manifest.Graphs.file(name).ExternalData) > 0
 }
 
 // modelDigest is the hex SHA-256 of lines that name what determines a score.

@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -16,6 +19,17 @@ func TestNoiseIsPinned(t *testing.T) {
 	want := []float32{-1.4759269, 0.82252574, -1.3571937, -0.3133036, -1.1255531, 0.97964853}
 	if !slices.Equal(noise, want) {
 		t.Errorf("want %v, found %v", want, noise)
+	}
+
+	// Rare values come from other branches of the generator.
+	long := make([]float32, 16_384)
+	fillNormal(long, noiseSource(digest, rgb))
+	var encoded []byte
+	for _, value := range long {
+		encoded = binary.LittleEndian.AppendUint32(encoded, math.Float32bits(value))
+	}
+	if found := fmt.Sprintf("%x", sha256.Sum256(encoded)); found != "7570684fd34d49f88b34fdda223ab93cfe2058e72013135cb5fba28f9f166f4a" {
+		t.Errorf("the digest of 16384 values is another: %s", found)
 	}
 
 	other := make([]float32, 6)

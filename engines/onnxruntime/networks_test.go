@@ -344,6 +344,17 @@ func TestCorruptGraphOfTheRightDigest(t *testing.T) {
 	}
 }
 
+// A file that was exchanged after the bundle was loaded is not run.
+func TestOpenRefusesAGraphExchangedSince(t *testing.T) {
+	dir := enginetest.Copy(t, enginetest.Micro(t))
+	bundle := enginetest.Load(t, dir)
+	other := enginetest.ReadFile(t, enginetest.Path(t, "engines/testdata/graphs/unet_nan.onnx"))
+	enginetest.WriteFile(t, filepath.Join(dir, "unet.onnx"), other)
+	if _, err := enginetest.Backend(t).Open(t.Context(), bundle); err == nil || !strings.Contains(err.Error(), "unet.onnx: wrong content") {
+		t.Errorf("want the exchanged graph refused, found %v", err)
+	}
+}
+
 func TestOpenCanBeCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

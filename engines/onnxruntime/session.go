@@ -31,9 +31,8 @@ func openSession(bundle *engines.Bundle, name engines.GraphName, options *ort.Se
 	if s.inputs, s.outputs, err = bundle.Manifest.Bind(graph, inputs, outputs); err != nil {
 		return nil, err
 	}
-	s.ort, err = ort.NewDynamicAdvancedSession(graph.Path, tensorNames(s.inputs), tensorNames(s.outputs), options)
-	if err != nil {
-		return nil, fmt.Errorf("%s: ONNX Runtime cannot load the graph: %w", graph.Path, err)
+	if s.ort, err = s.load(bundle, options); err != nil {
+		return nil, err
 	}
 	// One shows that the graph runs, three that the batch is dynamic and that
 	// no other dimension depends on it.
@@ -43,6 +42,27 @@ func openSession(bundle *engines.Bundle, name engines.GraphName, options *ort.Se
 		}
 	}
 	return s, nil
+}
+
+// load makes the session of the very bytes whose digest was checked. Weights
+// beside the graph are found by the graph's path only: such a graph is checked
+// once more, but it and its weights are read again by ONNX Runtime.
+func (s *session) load(bundle *engines.Bundle, options *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+	data, err := bundle.ReadGraph(s.graph.Name)
+	if err != nil {
+		return nil, err
+	}
+	inputs, outputs := tensorNames(s.inputs), tensorNames(s.outputs)
+	var opened *ort.DynamicAdvancedSession
+	if bundle.HasExternalData(s.graph.Name) {
+		opened, err = ort.NewDynamicAdvancedSession(s.graph.Path, inputs, outputs, options)
+	} else {
+		opened, err = ort.NewDynamicAdvancedSessionWithONNXData(data, inputs, outputs, options)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: ONNX Runtime cannot load the graph: %w", s.graph.Path, err)
+	}
+	return opened, nil
 }
 
 // metadata reads a graph's inputs and outputs, without the work of optimizing
@@ -88,9 +108,11 @@ func (s *session) dryRun(batch int) (err error) {
 			err = errors.Join(err, value.Destroy())
 		}
 	}()
+	var pins runtime.Pinner
+	defer pins.Unpin()
 	inputs := make([]ort.Value, len(s.inputs))
 	for i, input := range s.inputs {
-		value, _, err := newTensor(input, batch)
+		value, _, err := newTensor(input, batch, &pins)
 		if err != nil {
 			return fmt.Errorf("%s: dry run: %w", s.graph.Path, err)
 		}
@@ -116,21 +138,20 @@ type buffer struct {
 	ints   []int64
 }
 
-// newTensor makes a tensor for a batch and returns the memory behind it.
-func newTensor(tensor engines.Tensor, batch int) (ort.Value, buffer, error) {
+// newTensor makes a tensor for a batch and returns the memory behind it, which
+// is pinned: C keeps pointers to it for as long as the tensor lives.
+func newTensor(tensor engines.Tensor, batch int, pins *runtime.Pinner) (ort.Value, buffer, error) {
 	shape := append(ort.Shape{int64(batch)}, tensor.Dimensions[1:]...)
 	if tensor.Type == "int64" {
-		value, err := ort.NewEmptyTensor[int64](shape)
-		if err != nil {
-			return nil, buffer{}, err
-		}
-		return value, buffer{ints: value.GetData()}, nil
+		memory := make([]int64, shape.FlattenedSize())
+		pins.Pin(&memory[0])
+		value, err := ort.NewTensor(shape, memory)
+		return value, buffer{ints: memory}, err
 	}
-	value, err := ort.NewEmptyTensor[float32](shape)
-	if err != nil {
-		return nil, buffer{}, err
-	}
-	return value, buffer{floats: value.GetData()}, nil
+	memory := make([]float32, shape.FlattenedSize())
+	pins.Pin(&memory[0])
+	value, err := ort.NewTensor(shape, memory)
+	return value, buffer{floats: memory}, err
 }
 
 // binding ties a graph's inputs and outputs for one batch size to memory that
@@ -139,7 +160,7 @@ type binding struct {
 	ort             *ort.IoBinding
 	values          []ort.Value
 	inputs, outputs []buffer
-	pins            runtime.Pinner // C keeps pointers to the buffers between calls
+	pins            runtime.Pinner // of the buffers
 }
 
 // bind returns the binding for a batch size.
@@ -170,16 +191,11 @@ func (s *session) newBinding(batch int) (bound *binding, err error) {
 		}
 	}()
 	add := func(tensor engines.Tensor, bind func(string, ort.Value) error) (buffer, error) {
-		value, memory, err := newTensor(tensor, batch)
+		value, memory, err := newTensor(tensor, batch, &bound.pins)
 		if err != nil {
 			return buffer{}, err
 		}
 		bound.values = append(bound.values, value)
-		if memory.ints != nil {
-			bound.pins.Pin(&memory.ints[0])
-		} else {
-			bound.pins.Pin(&memory.floats[0])
-		}
 		return memory, bind(tensor.Name, value)
 	}
 	for _, input := range s.inputs {
