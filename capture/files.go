@@ -24,9 +24,10 @@ var extensions = []string{".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 
 // FindFiles lists the pictures named by arguments: files themselves, and the
 // picture files below folders, in the order of their paths. Hidden files and
-// folders are passed over. An argument that does not exist and a folder
+// folders are passed over, and so is the folder named by without, unless that is
+// empty. An argument that does not exist and a folder
 // without pictures are errors.
-func FindFiles(arguments []string) ([]File, error) {
+func FindFiles(arguments []string, without string) ([]File, error) {
 	var files []File
 	for _, argument := range arguments {
 		info, err := os.Stat(argument)
@@ -37,7 +38,7 @@ func FindFiles(arguments []string) ([]File, error) {
 			files = append(files, File{Path: argument, Rel: filepath.Base(argument)})
 			continue
 		}
-		found, err := findBelow(argument)
+		found, err := findBelow(argument, without)
 		if err != nil {
 			return nil, err
 		}
@@ -49,8 +50,9 @@ func FindFiles(arguments []string) ([]File, error) {
 	return files, nil
 }
 
-func findBelow(folder string) ([]File, error) {
+func findBelow(folder, without string) ([]File, error) {
 	var files []File
+	excluded, _ := os.Stat(without) // one that does not exist holds nothing
 	// Not through os.DirFS, which takes only names in UTF-8. The separator at the
 	// end follows a folder that is a link.
 	err := filepath.WalkDir(folder+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
@@ -60,6 +62,11 @@ func findBelow(folder string) ([]File, error) {
 		rel, err := filepath.Rel(folder, path)
 		if err != nil {
 			return err
+		}
+		if entry.IsDir() && rel != "." && excluded != nil {
+			if info, err := entry.Info(); err == nil && os.SameFile(info, excluded) {
+				return fs.SkipDir
+			}
 		}
 		if rel != "." && strings.HasPrefix(entry.Name(), ".") {
 			if entry.IsDir() {

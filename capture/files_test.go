@@ -31,13 +31,23 @@ func TestFindFilesOfAnyName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, folder := range []string{filepath.Join(dir, "pictures"), link, link + "/"} {
-		files, err := FindFiles([]string{folder})
+		files, err := FindFiles([]string{folder}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := File{Path: filepath.Join(folder, "pr\xfcfling.png"), Rel: "pr\xfcfling.png"}
 		if len(files) != 1 || files[0] != want {
 			t.Errorf("%s: want %v, found %v", folder, want, files)
+		}
+	}
+}
+
+func TestFindFilesWithout(t *testing.T) {
+	dir := t.TempDir()
+	touch(t, dir, "a.png", "trace/a.overlay.png", "trace2/b.png")
+	for without, want := range map[string]int{"": 3, filepath.Join(dir, "trace"): 2, dir + "/./trace/": 2, filepath.Join(dir, "absent"): 3} {
+		if files, err := FindFiles([]string{dir}, without); err != nil || len(files) != want {
+			t.Errorf("without %q: want %d files, found %v, %v", without, want, files, err)
 		}
 	}
 }
@@ -52,7 +62,7 @@ func TestFindFiles(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "a"), filepath.Join(dir, "link.png")); err != nil {
 		t.Fatal(err)
 	}
-	files, err := FindFiles([]string{filepath.Join(dir, "named.dat"), dir})
+	files, err := FindFiles([]string{filepath.Join(dir, "named.dat"), dir}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +86,7 @@ func TestFindFilesBelowALinkedFolder(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "real"), filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	files, err := FindFiles([]string{filepath.Join(dir, "link")})
+	files, err := FindFiles([]string{filepath.Join(dir, "link")}, "")
 	if err != nil || len(files) != 1 || files[0].Rel != "a.png" {
 		t.Errorf("want a.png, found %v, %v", files, err)
 	}
@@ -89,7 +99,7 @@ func TestFindFilesRefuses(t *testing.T) {
 		filepath.Join(dir, "absent"): "no such picture or folder",
 		dir:                          "no pictures below this folder; expected files that end in .png, .jpg",
 	} {
-		if _, err := FindFiles([]string{argument}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), argument) {
+		if _, err := FindFiles([]string{argument}, ""); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), argument) {
 			t.Errorf("%s: want an error with %q, found %v", argument, want, err)
 		}
 	}

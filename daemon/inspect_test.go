@@ -265,7 +265,7 @@ func TestWrongUsage(t *testing.T) {
 		"noise folder absent":  {[]string{"inspect", "--bundle", tiny, "--noise", filepath.Join(dir, "absent"), images}, "missing"},
 		"encode noise, unused": {[]string{"inspect", "--bundle", tiny, "--encode-noise", noise, filepath.Join(images, "good_0.png")}, "leave --encode-noise out"},
 		"traces collide":       {[]string{"inspect", "--bundle", tiny, images, filepath.Join(dir, "twice")}, "would both be written to"},
-		"trace among pictures": {[]string{"inspect", "--bundle", tiny, "--trace", filepath.Join(images, "trace"), images}, "lies among the pictures of"},
+		"trace among pictures": {[]string{"inspect", "--bundle", tiny, "--trace", images, images}, "holds the pictures"},
 		"trace into a file":    {[]string{"inspect", "--bundle", tiny, "--trace", filepath.Join(tiny, "golden.json"), images}, "trace folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -313,6 +313,18 @@ func TestTextFormat(t *testing.T) {
 	code, stdout, stderr := gladd(t, "inspect", "--bundle", tiny, "--format", "text", filepath.Join(tiny, "images/good_0.png"))
 	if code != 0 || !strings.HasPrefix(stdout, "Undefined     score 0.") || !strings.HasSuffix(stdout, "good_0.png  (uncalibrated)\n") {
 		t.Errorf("found %d, %q, %s", code, stdout, stderr)
+	}
+}
+
+// A trace folder below the pictures does not become pictures.
+func TestTraceBelowThePictures(t *testing.T) {
+	tiny, dir := enginetest.TinyA(t), t.TempDir()
+	copyFile(t, filepath.Join(tiny, "images/good_0.png"), filepath.Join(dir, "good_0.png"))
+	for range 2 {
+		code, stdout, stderr := gladd(t, "inspect", "--bundle", tiny, "--trace", filepath.Join(dir, "out/trace"), dir)
+		if code != 0 || len(lines(t, stdout)) != 1 {
+			t.Errorf("want one picture each time, found %d, %s%s", code, stdout, stderr)
+		}
 	}
 }
 

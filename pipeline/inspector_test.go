@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -405,16 +406,20 @@ func TestNewInspectorRefusesTheImpossible(t *testing.T) {
 // The object mask silences what lies outside of the object.
 func TestObjectMaskIsApplied(t *testing.T) {
 	parameters := smallParameters()
-	parameters.Image = Image{Width: 2, Height: 2}
-	without := inspectSmall(t, &linearModels{share: 0.1}, parameters, smallPart())
+	// Wider than the mask's reach, dark at the left: the map's left column is
+	// the object, its right column is not.
+	parameters.Image = Image{Width: 200, Height: 2}
+	part := Input{RGB: bytes.Repeat([]byte{200}, 3*200*2), Noise: smallPart().Noise}
+	for y := range 2 {
+		copy(part.RGB[3*200*y:], make([]byte, 3*20))
+	}
+	without := inspectSmall(t, &linearModels{share: 0.1}, parameters, part)
 	parameters.Score.ObjectMask = ObjectMaskOtsuDark
-	with := inspectSmall(t, &linearModels{share: 0.1}, parameters, smallPart())
-	part := smallPart()
-	mask := ObjectMaskOtsuDark.compute(part.RGB, 2, 2, 2)
-	for i, weight := range mask {
-		want := float32(float64(without.AnomalyMap[i]) * weight)
-		if with.AnomalyMap[i] != want {
-			t.Errorf("at %d: want %v, found %v", i, want, with.AnomalyMap[i])
+	with := inspectSmall(t, &linearModels{share: 0.1}, parameters, part)
+	for i, plain := range without.AnomalyMap {
+		want := plain * float32(1-i%2)
+		if plain == 0 || math.Abs(float64(with.AnomalyMap[i]-want)) > 1e-6 {
+			t.Errorf("at %d: want %v of %v, found %v", i, want, plain, with.AnomalyMap[i])
 		}
 	}
 }

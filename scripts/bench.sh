@@ -15,8 +15,8 @@ if [ -n "${BUNDLE:-}" ] && [ -z "${DATA:-}" ]; then
 fi
 GLADD_BENCH_BUNDLE=$(realpath "${BUNDLE:-$golden}")
 GLADD_BENCH_DATA=$(realpath "${DATA:-$golden/images}")
-GLADD_BENCH_LIBRARY=$(realpath "${GLADD_ONNXRUNTIME_LIBRARY:-$(ls lib/libonnxruntime.so.*)}")
-export GLADD_BENCH_BUNDLE GLADD_BENCH_DATA GLADD_BENCH_LIBRARY
+GLADD_ONNXRUNTIME_LIBRARY=$(realpath "${GLADD_ONNXRUNTIME_LIBRARY:-$(ls lib/libonnxruntime.so.*)}")
+export GLADD_BENCH_BUNDLE GLADD_BENCH_DATA GLADD_ONNXRUNTIME_LIBRARY
 benchstat=bin/tools/benchstat
 mkdir -p out bin/tools
 if [ ! -e $benchstat ]; then

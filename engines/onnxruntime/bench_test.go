@@ -13,9 +13,9 @@ import (
 // called in turn, on the calls of a good part: 15 steps and 10 comparisons. It
 // needs the bundle and the library that 'make bench' names.
 func BenchmarkThreads(b *testing.B) {
-	dir, library := os.Getenv("GLADD_BENCH_BUNDLE"), os.Getenv("GLADD_BENCH_LIBRARY")
+	dir, library := os.Getenv("GLADD_BENCH_BUNDLE"), os.Getenv("GLADD_ONNXRUNTIME_LIBRARY")
 	if dir == "" || library == "" {
-		b.Skip("GLADD_BENCH_BUNDLE and GLADD_BENCH_LIBRARY do not say what to measure")
+		b.Skip("GLADD_BENCH_BUNDLE and GLADD_ONNXRUNTIME_LIBRARY do not say what to measure")
 	}
 	for _, spin := range []bool{false, true} {
 		for _, threads := range []int{1, 0} {

@@ -26,7 +26,7 @@ func benchModel(b *testing.B) (*app.Model, []capture.File) {
 		bundle = enginetest.TinyA(b)
 		data = bundle + "/images"
 	}
-	files, err := capture.FindFiles([]string{data})
+	files, err := capture.FindFiles([]string{data}, "")
 	if err != nil {
 		b.Fatal(err)
 	}

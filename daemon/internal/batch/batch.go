@@ -58,7 +58,7 @@ type item struct {
 // New finds the pictures and checks all that can be checked before the first
 // inspection, so that wrong usage leaves nothing half done.
 func New(options Options) (*Batch, error) {
-	files, err := capture.FindFiles(options.Pictures)
+	files, err := capture.FindFiles(options.Pictures, options.TraceDir)
 	if err != nil {
 		return nil, err
 	}

@@ -17,13 +17,13 @@ import (
 
 // placeTraces gives every picture its place below the trace folder and makes
 // sure that no two share one and that the overlays do not become pictures of
-// the next run.
+// the next run: a trace folder below the pictures is left out of the search.
 func (b *Batch) placeTraces(dir string) error {
 	for _, pictures := range b.options.Pictures {
-		if inside, err := within(pictures, dir); err != nil {
+		if same, err := sameFolder(pictures, dir); err != nil {
 			return fmt.Errorf("trace folder: %w", err)
-		} else if inside {
-			return fmt.Errorf("trace folder %s lies among the pictures of %s, and its overlays would be inspected the next time; name a folder outside", dir, pictures)
+		} else if same {
+			return fmt.Errorf("trace folder %s holds the pictures, and its overlays would be inspected the next time; name a folder of its own", dir)
 		}
 	}
 	taken := map[string]string{}
@@ -52,17 +52,14 @@ func makeTraceDir(dir string) error {
 	return os.Remove(probe.Name())
 }
 
-// within says whether a path is a folder or lies below it.
-func within(folder, path string) (bool, error) {
-	folder, err := filepath.Abs(folder)
+// sameFolder says whether two paths are one folder.
+func sameFolder(a, b string) (bool, error) {
+	absoluteA, err := filepath.Abs(a)
 	if err != nil {
 		return false, err
 	}
-	if path, err = filepath.Abs(path); err != nil {
-		return false, err
-	}
-	relative, err := filepath.Rel(folder, path)
-	return err == nil && filepath.IsLocal(relative), nil
+	absoluteB, err := filepath.Abs(b)
+	return absoluteA == absoluteB, err
 }
 
 // writeTrace writes a picture's trace files; each is either whole or absent.
