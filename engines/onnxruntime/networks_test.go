@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"gladd/engines"
 	"gladd/engines/enginetest"
 	"gladd/engines/onnxruntime"
@@ -290,7 +292,7 @@ func TestOpenRefusesGraphs(t *testing.T) {
 	}
 }
 
-// The two pictures of a comparison are fed by name, whatever their order.
+// The gate and the score have the same inputs; the output tells them apart.
 func TestGraphsExchanged(t *testing.T) {
 	dir := enginetest.Copy(t, enginetest.Micro(t))
 	enginetest.ReplaceGraph(t, dir, engines.DINOGate, enginetest.ReadFile(t, filepath.Join(dir, "dino_score.onnx")))
@@ -341,6 +343,61 @@ func TestCorruptGraphOfTheRightDigest(t *testing.T) {
 	_, err := enginetest.Backend(t).Open(t.Context(), enginetest.Load(t, dir))
 	if err == nil || !strings.Contains(err.Error(), "unet.onnx: ONNX Runtime cannot load the graph: ") || !strings.Contains(err.Error(), "Tank") {
 		t.Errorf("found %v", err)
+	}
+}
+
+// reverseInputs returns an ONNX file whose graph lists its inputs in reverse.
+func reverseInputs(t *testing.T, onnx []byte) []byte {
+	t.Helper()
+	const modelGraph, graphInput = 7, 11 // field numbers of onnx.proto3
+	rewrite := func(message []byte, rewriteFields func(fields [][]byte, numbers []protowire.Number)) []byte {
+		var fields [][]byte
+		var numbers []protowire.Number
+		for rest := message; len(rest) > 0; {
+			number, _, length := protowire.ConsumeField(rest)
+			if length < 0 {
+				t.Fatal(protowire.ParseError(length))
+			}
+			fields, numbers = append(fields, rest[:length]), append(numbers, number)
+			rest = rest[length:]
+		}
+		rewriteFields(fields, numbers)
+		return slices.Concat(fields...)
+	}
+	return rewrite(onnx, func(fields [][]byte, numbers []protowire.Number) {
+		model := slices.Index(numbers, modelGraph)
+		_, _, tag := protowire.ConsumeTag(fields[model])
+		graph, _ := protowire.ConsumeBytes(fields[model][tag:])
+		graph = rewrite(graph, func(fields [][]byte, numbers []protowire.Number) {
+			first := slices.Index(numbers, graphInput)
+			second := first + 1 + slices.Index(numbers[first+1:], graphInput)
+			fields[first], fields[second] = fields[second], fields[first]
+		})
+		fields[model] = protowire.AppendBytes(protowire.AppendTag(nil, modelGraph, protowire.BytesType), graph)
+	})
+}
+
+// Tensors are bound by name: a graph that lists its two pictures the other way
+// round compares the same way round.
+func TestSwappedInputs(t *testing.T) {
+	dir := enginetest.Copy(t, enginetest.Micro(t))
+	path := filepath.Join(dir, "dino_gate.onnx")
+	swapped := reverseInputs(t, enginetest.ReadFile(t, path))
+	if slices.Equal(swapped, enginetest.ReadFile(t, path)) {
+		t.Fatal("nothing was swapped")
+	}
+	enginetest.ReplaceGraph(t, dir, engines.DINOGate, swapped)
+	test, recon := random(microLatent, 3), random(microLatent, 4)
+	usual, found, otherWay := make([]float32, microGrid), make([]float32, microGrid), make([]float32, microGrid)
+	if err := errors.Join(
+		open(t, enginetest.Micro(t)).Compare(t.Context(), test, recon, usual),
+		open(t, enginetest.Micro(t)).Compare(t.Context(), recon, test, otherWay),
+		open(t, dir).Compare(t.Context(), test, recon, found),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(found, usual) || slices.Equal(found, otherWay) {
+		t.Errorf("want the map of the usual order, found another")
 	}
 }
 
