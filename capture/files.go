@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -30,6 +31,9 @@ var extensions = []string{".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 func FindFiles(arguments []string, without string) ([]File, error) {
 	var files []File
 	for _, argument := range arguments {
+		if argument == "" {
+			return nil, errors.New("picture: expected a file or folder, found an empty name")
+		}
 		info, err := os.Stat(argument)
 		if err != nil {
 			return nil, fmt.Errorf("no such picture or folder: %w", err)

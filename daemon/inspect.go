@@ -13,7 +13,7 @@ import (
 
 // engineFlags are the flags of every command that runs networks.
 type engineFlags struct {
-	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
+	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt (this version has onnxruntime)." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
 	Threads            int    `help:"Processor threads for each network call; 0: all that there are." default:"0" placeholder:"N"`
 	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, if not the one beside gladd." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
 }
@@ -27,7 +27,7 @@ type inspectCommand struct {
 	Bundle   string      `required:"" help:"Folder of the model." placeholder:"DIR"`
 	Pictures []string    `arg:"" name:"IMAGE|DIR" help:"Picture files (PNG, JPEG, TIFF, BMP), and folders, searched with all folders below."`
 	Engine   engineFlags `embed:""`
-	Mode     string      `help:"How GLAD is computed: exact or adaptive." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode     string      `help:"How GLAD is computed: exact or adaptive (this version has exact)." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
 	Class    string      `help:"Class of the parts, for a model of several classes." placeholder:"NAME"`
 	Format   string      `help:"What goes to stdout for each picture: json, or text for people." default:"json" enum:"json,text" placeholder:"NAME"`
 	Trace    string      `help:"Write overlay, anomaly map, reconstruction and result of each picture below this folder." placeholder:"DIR"`
@@ -40,7 +40,7 @@ type inspectCommand struct {
 func (inspectCommand) Help() string {
 	return `One JSON line per picture goes to stdout, in the order of the arguments and, within a folder, of the paths. Messages and progress go to stderr.
 
-Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture has none (the others are done); 2 wrong usage or bundle.`
+Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture has none (the others are done), or the work was cut short; 2 wrong usage, bundle or noise.`
 }
 
 // Run inspects.

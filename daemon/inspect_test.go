@@ -256,7 +256,12 @@ func TestWrongUsage(t *testing.T) {
 		"absent backend":       {[]string{"inspect", "--bundle", tiny, "--backend", "tensorrt", images}, "backend tensorrt: this version of gladd does not have it"},
 		"absent mode":          {[]string{"inspect", "--bundle", tiny, "--mode", "adaptive", images}, "mode adaptive: expected exact"},
 		"absent library":       {[]string{"inspect", "--bundle", tiny, "--onnxruntime-library", "/nowhere.so", images}, "ONNX Runtime library /nowhere.so"},
-		"threads below 0":      {[]string{"inspect", "--bundle", tiny, "--threads=-1", images}, "threads: expected at least 0, found -1"},
+		"threads below 0":      {[]string{"inspect", "--bundle", tiny, "--threads=-1", images}, "threads: expected 0 (as many as there are processors) to 256, found -1"},
+		"too many threads":     {[]string{"inspect", "--bundle", tiny, "--threads=1000000", images}, "to 256, found 1000000"},
+		"bundle of no name":    {[]string{"inspect", "--bundle", "", images}, "bundle: expected a folder, found an empty name"},
+		"bundle's manifest":    {[]string{"inspect", "--bundle", filepath.Join(tiny, "bundle.yaml"), images}, "expected the bundle's folder, found a file"},
+		"picture of no name":   {[]string{"inspect", "--bundle", tiny, ""}, "picture: expected a file or folder, found an empty name"},
+		"picture twice":        {[]string{"inspect", "--bundle", tiny, images, filepath.Join(images, "good_0.png")}, "is named twice"},
 		"class of none":        {[]string{"inspect", "--bundle", tiny, "--class", "left", images}, "bundle tiny-a has no classes"},
 		"no class of several":  {[]string{"inspect", "--bundle", micro, images}, "name one of left, right"},
 		"missing noise":        {[]string{"inspect", "--bundle", tiny, "--noise", noise, images}, "noise of " + filepath.Join(images, "blob_dark.png") + ": " + filepath.Join(noise, "blob_dark.npy") + ": missing"},
@@ -305,6 +310,15 @@ func TestNoiseOfNestedPictures(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "trace", path)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestTextFormatOfOddNames(t *testing.T) {
+	tiny, dir := enginetest.TinyA(t), t.TempDir()
+	copyFile(t, filepath.Join(tiny, "images/good_0.png"), filepath.Join(dir, "a\nb\x1b[31m.png"))
+	_, stdout, _ := gladd(t, "inspect", "--bundle", tiny, "--format", "text", dir)
+	if strings.Count(stdout, "\n") != 1 || strings.Contains(stdout, "\x1b") || !strings.Contains(stdout, `a\nb\x1b[31m.png"`) {
+		t.Errorf("want one line with the name quoted, found %q", stdout)
 	}
 }
 

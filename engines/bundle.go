@@ -66,6 +66,12 @@ type Bundle struct {
 // Load reads and checks the bundle in a folder. Errors name the file, the
 // field, and what was expected.
 func Load(dir string) (*Bundle, error) {
+	if dir == "" {
+		return nil, errors.New("bundle: expected a folder, found an empty name")
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("bundle %s: expected the bundle's folder, found a file", dir)
+	}
 	path := filepath.Join(dir, ManifestFile)
 	data, err := readRegular(path)
 	switch {

@@ -22,6 +22,10 @@ const Name = "onnxruntime"
 // widened.
 const Precision = "fp32"
 
+// maxThreads is more than any box has processors; every session makes as many
+// threads as it is told to, until memory is full.
+const maxThreads = 256
+
 // Options of the backend.
 type Options struct {
 	// Library is the path of ONNX Runtime's shared library; empty: it is looked
@@ -54,8 +58,8 @@ var environment struct {
 
 // New loads the library. Its errors are a [LibraryError].
 func New(options Options) (*Backend, error) {
-	if options.Threads < 0 {
-		return nil, fmt.Errorf("ONNX Runtime threads: expected at least 0, found %d", options.Threads)
+	if options.Threads < 0 || options.Threads > maxThreads {
+		return nil, fmt.Errorf("ONNX Runtime threads: expected 0 (as many as there are processors) to %d, found %d", maxThreads, options.Threads)
 	}
 	if options.Threads == 0 {
 		options.Threads = runtime.GOMAXPROCS(0)

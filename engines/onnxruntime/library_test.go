@@ -2,6 +2,7 @@ package onnxruntime_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,8 +46,11 @@ func TestSecondLibraryInOneProcess(t *testing.T) {
 	}
 }
 
-func TestThreadsBelowZero(t *testing.T) {
-	if _, err := onnxruntime.New(onnxruntime.Options{Library: enginetest.Library(t), Threads: -1}); err == nil || !strings.Contains(err.Error(), "expected at least 0, found -1") {
-		t.Errorf("found %v", err)
+func TestThreadsOutOfRange(t *testing.T) {
+	for _, threads := range []int{-1, 257, 1_000_000} {
+		want := fmt.Sprintf("ONNX Runtime threads: expected 0 (as many as there are processors) to 256, found %d", threads)
+		if _, err := onnxruntime.New(onnxruntime.Options{Threads: threads}); err == nil || err.Error() != want {
+			t.Errorf("want %q, found %v", want, err)
+		}
 	}
 }

@@ -29,17 +29,22 @@ type EngineOptions struct {
 // which and why.
 func openBackend(options EngineOptions, log *slog.Logger) (engines.Backend, error) {
 	switch options.Backend {
-	case BackendAuto:
-		log.Info("backend onnxruntime chosen", "reason", "this version of gladd has no TensorRT backend")
-	case BackendONNXRuntime:
+	case BackendAuto, BackendONNXRuntime:
 	case BackendONNXRuntimeCUDA, BackendTensorRT:
 		return nil, fmt.Errorf("backend %s: this version of gladd does not have it; use %s or %s", options.Backend, BackendAuto, BackendONNXRuntime)
 	default:
 		return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
 	}
-	return onnxruntime.New(onnxruntime.Options{
+	backend, err := onnxruntime.New(onnxruntime.Options{
 		Library: options.ONNXRuntimeLibrary,
 		Threads: options.Threads,
 		Log:     log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if options.Backend == BackendAuto {
+		log.Info("backend onnxruntime chosen", "reason", "this version of gladd has no TensorRT backend")
+	}
+	return backend, nil
 }

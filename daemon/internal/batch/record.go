@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"gladd/capture"
 	"gladd/daemon/internal/app"
@@ -144,7 +147,11 @@ func (r Record) text() []byte {
 	if r.Score != nil {
 		fmt.Fprintf(&line, "  switch %4d %-9s  %6.0f ms", r.SwitchTimestep, r.SwitchReason, r.TimingsMS.Total)
 	}
-	fmt.Fprintf(&line, "  %s", r.Image)
+	name := r.Image
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		name = strconv.Quote(name) // or it would break the line or steer the terminal
+	}
+	fmt.Fprintf(&line, "  %s", name)
 	if r.Score == nil || r.ImageThreshold == nil {
 		fmt.Fprintf(&line, "  (%s)", r.Reason.Code)
 	}

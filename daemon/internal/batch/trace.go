@@ -31,7 +31,10 @@ func (b *Batch) placeTraces(dir string) error {
 		item := &b.items[i]
 		item.trace = filepath.Join(dir, strings.TrimSuffix(item.Rel, filepath.Ext(item.Rel)))
 		if other, found := taken[item.trace]; found {
-			return fmt.Errorf("trace: %s and %s would both be written to %s.json; inspect them in separate calls or name the folder above both",
+			if filepath.Clean(other) == filepath.Clean(item.Path) {
+				return fmt.Errorf("trace: %s is named twice, and its trace can be written once", item.Path)
+			}
+			return fmt.Errorf("trace: %s and %s would both be written to %s.json; inspect them in separate calls with a trace folder each",
 				other, item.Path, item.trace)
 		}
 		taken[item.trace] = item.Path
