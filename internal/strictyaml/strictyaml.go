@@ -102,8 +102,8 @@ func Peek(data []byte, key string) (value string, found bool) {
 func (d *Document) Require(keys ...string) error {
 	var problems []Problem
 	for _, key := range keys {
-		node, line := d.find(key)
-		if node == nil || node.Tag == "!!null" {
+		if !d.Has(key) {
+			_, line := d.find(key)
 			problems = append(problems, Problem{Line: line, Key: key, Text: "required, but missing"})
 		}
 	}
@@ -118,6 +118,12 @@ func (d *Document) Require(keys ...string) error {
 func (d *Document) Errorf(key, format string, arguments ...any) error {
 	_, line := d.find(key)
 	return &Error{File: d.file, Problems: []Problem{{Line: line, Key: key, Text: fmt.Sprintf(format, arguments...)}}}
+}
+
+// Has says whether a key, a dotted path, has a value.
+func (d *Document) Has(key string) bool {
+	node, _ := d.find(key)
+	return node != nil && node.Tag != "!!null"
 }
 
 // find returns the node at a path, nil if there is none, and the line of the
@@ -150,9 +156,10 @@ func child(node *yaml.Node, name string) *yaml.Node {
 }
 
 var (
-	atLine       = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
+	atLine       = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
 	unknownField = regexp.MustCompile(`^field (.+) not found in type .+$`)
 	wrongType    = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
+	wrongScalar  = regexp.MustCompile(`(?s)^expected .+, found (.*)$`) // of a type's own UnmarshalYAML
 	givenTwice   = regexp.MustCompile(`^mapping key "(.+)" already defined at line (\d+)$`)
 )
 
@@ -185,6 +192,14 @@ func (d *Document) translate(err error) error {
 				found = typeWord(match[1])
 			}
 			problem.Text = fmt.Sprintf("expected %s, found %s", goTypeWord(match[3]), found)
+		} else if match := wrongScalar.FindStringSubmatch(problem.Text); match != nil {
+			problem.Key = d.keyOf("", match[1], problem.Line)
+			switch match[1] { // these have no text of their own
+			case typeWord("!!seq"):
+				problem.Key = d.keyOf("!!seq", "", problem.Line)
+			case typeWord("!!map"):
+				problem.Key = d.keyOf("!!map", "", problem.Line)
+			}
 		}
 		if !slices.Contains(translated.Problems, problem) {
 			translated.Problems = append(translated.Problems, problem)
@@ -204,13 +219,13 @@ func (d *Document) keyNamed(name string, line int) string {
 	return found
 }
 
-// keyOf returns the path of the value of a type and text on a line. The text
-// may be cut short.
+// keyOf returns the path of the value of a type (empty: any) and text on a
+// line. The text may be cut short.
 func (d *Document) keyOf(tag, text string, line int) string {
 	found := ""
 	text = strings.TrimSuffix(text, "...")
 	d.walk(func(path string, _, value *yaml.Node) {
-		if value.Line == line && value.ShortTag() == tag && strings.HasPrefix(value.Value, text) {
+		if value.Line == line && (tag == "" || value.ShortTag() == tag) && strings.HasPrefix(value.Value, text) {
 			found = path
 		}
 	})
@@ -268,6 +283,13 @@ func (d *Document) fractions(node *yaml.Node, target reflect.Type, path string) 
 		}
 		for i, item := range node.Content {
 			problems = append(problems, d.fractions(item, target.Elem(), path+strconv.Itoa(i)+".")...)
+		}
+	case reflect.Map:
+		if node.Kind != yaml.MappingNode {
+			return nil
+		}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			problems = append(problems, d.fractions(node.Content[i+1], target.Elem(), path+node.Content[i].Value+".")...)
 		}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		if node.ShortTag() == "!!float" {

@@ -1,0 +1,208 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+const minimal = `site: p
+line: l
+stations:
+  - {name: st-01, recipe: r, camera: {source: "folder:pictures"}}
+recipes:
+  r: {bundle: model}
+`
+
+// workplace is a folder with what the configurations of these tests name.
+func workplace(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, folder := range []string{"pictures", "model", "bundles/screw"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"model/bundle.yaml", "bundles/screw/bundle.yaml", "secret", "film.avi"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestDefaults(t *testing.T) {
+	dir := workplace(t)
+	config, err := parse("f.yaml", dir, []byte(minimal+"box: b\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Schema: Schema, Site: "p", Line: "l", Box: "b",
+		Stations: []Station{{
+			Name: "st-01", Recipe: "r", Camera: Camera{"folder:" + dir + "/pictures"},
+			Trigger: Trigger{Kind: TriggerMQTT}, Deadline: Duration(2 * time.Second), Queue: 16,
+		}},
+		Recipes: map[string]Recipe{"r": {Version: "1", Bundle: dir + "/model", Mode: "exact"}},
+		Engines: Engines{Backend: "auto", CacheDir: "/var/lib/gladd/engines"},
+		Ledger: Ledger{
+			Path: "/var/lib/gladd/ledger.db", Keep: Duration(2160 * time.Hour),
+			Images: Images{Dir: "/var/lib/gladd/images", Keep: KeepAll, MaxBytes: 10 << 30},
+		},
+		MQTT: MQTT{URL: "mqtt://127.0.0.1:1883", Listen: "127.0.0.1:1883"},
+		Web:  Web{Listen: "127.0.0.1:8080"},
+		GPU:  GPU{Monitor: "auto", Interval: Duration(5 * time.Second)},
+	}
+	if !reflect.DeepEqual(config, want) {
+		t.Errorf("want %+v\nfound %+v", want, config)
+	}
+}
+
+// The exact words matter: they are all that a user has to find a mistake by.
+func TestErrors(t *testing.T) {
+	dir := workplace(t)
+	replace := func(old, replacement string) string {
+		if strings.Count(minimal, old) != 1 {
+			t.Fatalf("%q is not once in the minimal configuration", old)
+		}
+		return strings.Replace(minimal, old, replacement, 1)
+	}
+	for name, test := range map[string]struct{ yaml, want string }{
+		"other schema":        {minimal + "schema: gladd.config/v2\n", `f.yaml: schema: expected gladd.config/v1, found "gladd.config/v2"; this file needs another version of gladd`},
+		"empty":               {"", "f.yaml: the file is empty; expected a YAML mapping"},
+		"nothing required":    {"box: b\n", "f.yaml: site: required, but missing\nf.yaml: line: required, but missing\nf.yaml: stations: required, but missing\nf.yaml: recipes: required, but missing"},
+		"unknown key":         {minimal + "mqqt: {url: x}\n", "f.yaml:7: mqqt: unknown key"},
+		"misspelt key":        {replace("{source:", "{sauce:"), "f.yaml:4: stations.0.camera.sauce: unknown key"},
+		"key in a recipe":     {replace("{bundle: model}", "{bundle: model, moed: exact}"), "f.yaml:6: recipes.r.moed: unknown key"},
+		"wrong type":          {replace("recipe: r,", "recipe: r, queue: many,"), "f.yaml:4: stations.0.queue: expected a whole number, found many"},
+		"fraction":            {replace("recipe: r,", "recipe: r, queue: 1.5,"), "f.yaml:4: stations.0.queue: expected a whole number, found 1.5"},
+		"duration of no unit": {replace("recipe: r,", "recipe: r, deadline: 2,"), "f.yaml:4: stations.0.deadline: expected a duration such as 2s or 1m30s, found 2"},
+		"duration as list":    {replace("recipe: r,", "recipe: r, deadline: [2s],"), "f.yaml:4: stations.0.deadline: expected a duration such as 2s or 1m30s, found a list"},
+		"size of no unit":     {minimal + "ledger: {images: {max_bytes: 10GB}}\n", "f.yaml:7: ledger.images.max_bytes: expected a size such as 500MiB or 10GiB, found 10GB"},
+		"size too large":      {minimal + "ledger: {images: {max_bytes: 9999999999TiB}}\n", "f.yaml:7: ledger.images.max_bytes: expected a size such as 500MiB or 10GiB, found 9999999999TiB"},
+		"two of one name": {replace("recipes:", `  - {name: st-01, recipe: r, camera: {source: "folder:pictures"}}`+"\nrecipes:"),
+			`f.yaml:5: stations.1.name: expected a name of its own, found "st-01", which is also stations.0`},
+		"name with a slash":     {replace("site: p", "site: p/1"), `f.yaml:1: site: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "p/1"`},
+		"station with a slash":  {replace("st-01", "st/01"), `f.yaml:4: stations.0.name: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "st/01"`},
+		"name with a wildcard":  {replace("line: l", `line: "#"`), `f.yaml:2: line: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "#"`},
+		"no such recipe":        {replace("recipe: r", "recipe: q"), `f.yaml:4: stations.0.recipe: expected the name of a recipe (r), found "q"`},
+		"no such bundle":        {replace("model", "modle"), "f.yaml:6: recipes.r.bundle: expected a folder that holds bundle.yaml, found " + dir + "/modle"},
+		"no such folder":        {replace("folder:pictures", "folder:picturse"), "f.yaml:4: stations.0.camera.source: no such folder: " + dir + "/picturse"},
+		"no such video":         {replace("folder:pictures", "video:film.mp4"), "f.yaml:4: stations.0.camera.source: no such file: " + dir + "/film.mp4"},
+		"camera of no kind":     {replace("folder:pictures", "/dev/video0"), `f.yaml:4: stations.0.camera.source: expected v4l2:DEVICE, rtsp://ADDRESS, gstreamer:PIPELINE, video:FILE or folder:DIR, found "/dev/video0"`},
+		"camera's option":       {replace("folder:pictures", "folder:pictures?lop=true"), `f.yaml:4: stations.0.camera.source: expected ?loop=true or nothing after the path, found "?lop=true"`},
+		"not yet":               {replace("folder:pictures", "virtual:plate"), "f.yaml:4: stations.0.camera.source: this version of gladd does not have virtual; use v4l2:, rtsp://, gstreamer:, video: or folder:"},
+		"trigger of no kind":    {replace("recipe: r,", "recipe: r, trigger: {kind: button},"), `f.yaml:4: stations.0.trigger.kind: expected mqtt, http, interval or folder, found "button"`},
+		"gpio":                  {replace("recipe: r,", "recipe: r, trigger: {kind: gpio},"), "f.yaml:4: stations.0.trigger.kind: this version of gladd does not have gpio; use mqtt, http, interval or folder"},
+		"interval of nothing":   {replace("recipe: r,", "recipe: r, trigger: {kind: interval, every: 0s},"), "f.yaml:4: stations.0.trigger.every: expected at least 10ms, found 0s"},
+		"every without need":    {replace("recipe: r,", "recipe: r, trigger: {kind: mqtt, every: 1s},"), "f.yaml:4: stations.0.trigger.every: belongs to triggers of kind interval or folder; this one is mqtt"},
+		"folder trigger":        {replace(`recipe: r, camera: {source: "folder:pictures"}`, `recipe: r, trigger: {kind: folder}, camera: {source: "v4l2:/dev/video0"}`), `f.yaml:4: stations.0.trigger.kind: a folder trigger needs a folder:DIR camera, found "v4l2:/dev/video0"`},
+		"deadline of nothing":   {replace("recipe: r,", "recipe: r, deadline: 0s,"), "f.yaml:4: stations.0.deadline: expected 10ms to 10m0s, found 0s"},
+		"adaptive":              {replace("{bundle: model}", "{bundle: model, mode: adaptive}"), "f.yaml:6: recipes.r.mode: this version of gladd does not have adaptive; use exact"},
+		"tensorrt":              {minimal + "engines: {backend: tensorrt}\n", "f.yaml:7: engines.backend: this version of gladd does not have tensorrt; use auto or onnxruntime"},
+		"library":               {minimal + "engines: {onnxruntime_library: none.so}\n", "f.yaml:7: engines.onnxruntime_library: no such file: " + dir + "/none.so"},
+		"broker of no scheme":   {minimal + "mqtt: {url: \"broker:1883\"}\n", `f.yaml:7: mqtt.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT, found "broker:1883"`},
+		"password in the url":   {minimal + "mqtt: {url: \"mqtt://user:secret@broker\"}\n", "f.yaml:7: mqtt.url: a user or a password has no place in the address; use mqtt.username and mqtt.password_file"},
+		"password, bad url":     {minimal + "mqtt: {url: \"http://user:secret@broker\"}\n", `f.yaml:7: mqtt.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT, found "…@broker"`},
+		"no such password file": {minimal + "mqtt: {username: u, password_file: scret}\n", "f.yaml:7: mqtt.password_file: no such file: " + dir + "/scret"},
+		"password of nobody":    {minimal + "mqtt: {password_file: secret}\n", "f.yaml:7: mqtt.password_file: a password without mqtt.username"},
+		"ca without tls":        {minimal + "mqtt: {ca_file: secret}\n", "f.yaml:7: mqtt.ca_file: belongs to mqtts://; mqtt.url is not encrypted"},
+		"half a certificate":    {minimal + "mqtt: {url: \"mqtts://b\", cert_file: secret}\n", "f.yaml:7: mqtt.cert_file: cert_file and key_file belong together; one of them is missing"},
+		"embedded for all":      {minimal + "mqtt: {embedded: true, listen: \"0.0.0.0:1883\"}\n", `f.yaml:7: mqtt.listen: expected a loopback address such as 127.0.0.1:1883 (the embedded broker is for trying it out), found "0.0.0.0:1883"`},
+		"embedded and url":      {minimal + "mqtt: {embedded: true, url: \"mqtt://b\"}\n", "f.yaml:7: mqtt.url: the embedded broker takes no url; leave it or mqtt.embedded out"},
+		"require_ack":           {minimal + "mqtt: {require_ack: true}\n", "f.yaml:7: mqtt.require_ack: this version of gladd does not have acknowledgements by the MES; use false"},
+		"web for all":           {minimal + "web: {listen: \"0.0.0.0:8080\"}\n", "f.yaml:7: web.listen: 0.0.0.0:8080 can be reached from other machines, which needs web.token_file; or use 127.0.0.1"},
+		"web of no port":        {minimal + "web: {listen: \"127.0.0.1\"}\n", `f.yaml:7: web.listen: expected an address and a port such as 127.0.0.1:8080, found "127.0.0.1"`},
+		"several at once": {replace("st-01", "st/01") + "gpu: {monitor: some}\n",
+			`f.yaml:4: stations.0.name: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "st/01"` + "\n" +
+				`f.yaml:7: gpu.monitor: expected auto, nvml, tegra or none, found "some"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse("f.yaml", dir, []byte(test.yaml)); err == nil || err.Error() != test.want {
+				t.Errorf("want  %s\nfound %v", test.want, err)
+			}
+		})
+	}
+}
+
+func TestLoadFile(t *testing.T) {
+	dir := workplace(t)
+	path := filepath.Join(dir, "gladd.yaml")
+	if _, err := Load(path); err == nil || err.Error() != "configuration "+path+": no such file or directory" {
+		t.Errorf("a missing file: %v", err)
+	}
+	if _, err := Load(dir); err == nil || err.Error() != "configuration "+dir+": expected a file" {
+		t.Errorf("a folder: %v", err)
+	}
+	if err := os.WriteFile(path, []byte(minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Dir(dir))
+	config, err := Load(filepath.Join(filepath.Base(dir), "gladd.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "model"); config.Recipes["r"].Bundle != want {
+		t.Errorf("paths belong to the file's folder: want %s, found %s", want, config.Recipes["r"].Bundle)
+	}
+}
+
+var commented = regexp.MustCompile(`(?m)^( *)#([a-z_0-9]+:)`)
+
+// The shipped file is right as it is, shows every key, and shows the defaults.
+func TestShipped(t *testing.T) {
+	dir := workplace(t)
+	shipped, err := os.ReadFile("gladd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asShipped, err := parse("gladd.yaml", dir, shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := commented.ReplaceAllString(string(shipped), "$1$2")
+	for _, key := range keys(reflect.TypeFor[Config]()) {
+		if !regexp.MustCompile(`(?m)^[ -]*` + key + `:`).MatchString(text) {
+			t.Errorf("%s is not shown", key)
+		}
+	}
+	// With every key given, those that only go with others are taken out again.
+	text = strings.NewReplacer(
+		`every: 1s`, `# every`, `dir: ""`, `# dir`, `box: box-01`, "box: "+asShipped.Box,
+		`embedded: false`, `embedded: false #`, `listen: "127.0.0.1:1883"`, `# listen`,
+	).Replace(text)
+	uncommented, err := parse("gladd.yaml", dir, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(asShipped, uncommented) {
+		t.Errorf("the defaults shown are not those that hold:\n%+v\n%+v", uncommented, asShipped)
+	}
+}
+
+// keys are the names of all keys of a type.
+func keys(of reflect.Type) (names []string) {
+	for of.Kind() == reflect.Slice || of.Kind() == reflect.Map {
+		of = of.Elem()
+	}
+	if of.Kind() != reflect.Struct {
+		return nil
+	}
+	for _, field := range reflect.VisibleFields(of) {
+		names = append(append(names, field.Tag.Get("yaml")), keys(field.Type)...)
+	}
+	return names
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(minimal)
+	f.Add("stations: [{trigger: {every: 1s}}]\nrecipes: {a: }\nsite: s\nline: l\n")
+	dir := f.TempDir()
+	f.Fuzz(func(_ *testing.T, text string) {
+		_, _ = parse("f.yaml", dir, []byte(text)) // it must not panic
+	})
+}
