@@ -9,6 +9,9 @@ SHELL := /bin/bash
 TAGS := gocv_specific_modules,gocv_videoio
 export GOFLAGS := $(filter-out -tags=%,$(GOFLAGS)) -buildvcs=false -tags=$(TAGS)
 
+# NVML's header marks calls as deprecated that go-nvml wraps all the same.
+export CGO_CFLAGS := -O2 -g -Wno-deprecated-declarations
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := bin/tools/golangci-lint-v2.15.0
 

@@ -120,7 +120,7 @@ func (c *Config) checkStations(checks *checker) {
 			first[station.Name] = i
 		}
 		if _, known := c.Recipes[station.Recipe]; !known {
-			checks.refuse(key+"recipe", "expected the name of a recipe (%s), found %q", strings.Join(c.recipeNames(), ", "), station.Recipe)
+			checks.refuse(key+"recipe", "expected the name of a recipe (%s), found %q", strings.Join(c.RecipeNames(), ", "), station.Recipe)
 		}
 		checkCamera(checks, key+"camera.source", station.Camera.Source)
 		checkTrigger(checks, key+"trigger", station)
@@ -133,7 +133,8 @@ func (c *Config) checkStations(checks *checker) {
 	}
 }
 
-func (c *Config) recipeNames() []string {
+// RecipeNames lists the names of the recipes in order.
+func (c *Config) RecipeNames() []string {
 	var names []string
 	for recipe := range c.Recipes {
 		names = append(names, recipe)
@@ -186,7 +187,7 @@ func (c *Config) checkRecipes(checks *checker) {
 	if len(c.Recipes) == 0 {
 		checks.refuse("recipes", "expected at least one recipe, found none")
 	}
-	for _, recipeName := range c.recipeNames() {
+	for _, recipeName := range c.RecipeNames() {
 		recipe, key := c.Recipes[recipeName], "recipes."+recipeName
 		checks.name(key, recipeName)
 		if recipe.Version == "" {

@@ -120,3 +120,11 @@ type GPU struct {
 	Monitor  string   `yaml:"monitor"` // auto | nvml | tegra | none
 	Interval Duration `yaml:"interval"`
 }
+
+// Address is where the broker is.
+func (m MQTT) Address() string {
+	if m.Embedded {
+		return "the embedded broker, mqtt://" + m.Listen
+	}
+	return m.URL
+}

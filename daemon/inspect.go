@@ -66,18 +66,22 @@ func (c *inspectCommand) Run(env *environment) error {
 	if err := pictures.CheckAgainst(bundle); err != nil {
 		return err
 	}
-	model, err := app.OpenModel(env.ctx, app.ModelOptions{Bundle: bundle, Mode: c.Mode, Engine: c.Engine.options(), Log: env.log})
+	opened, err := app.OpenEngines(c.Engine.options(), env.log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := opened.Close(); err != nil {
+			env.log.Error("closing the networks", "error", err)
+		}
+	}()
+	model, err := opened.OpenModel(env.ctx, bundle, c.Mode)
 	if errors.Is(err, context.Canceled) {
 		return failure{fmt.Errorf("stopped before the first picture: %w", err)}
 	}
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := model.Close(); err != nil {
-			env.log.Error("closing the networks", "error", err)
-		}
-	}()
 
 	env.progress.begin(pictures.Len())
 	summary, err := pictures.Run(env.ctx, model)

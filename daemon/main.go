@@ -35,7 +35,9 @@ func main() {
 type cli struct {
 	LogLevel slog.Level `help:"Least severe log messages shown on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 
+	Run     runCommand     `cmd:"" help:"Run the daemon: trigger in, verdict out over MQTT."`
 	Inspect inspectCommand `cmd:"" help:"Inspect picture files: one JSON line each on stdout."`
+	Config  configCommand  `cmd:"" help:"Look after configuration files."`
 	Version versionCommand `cmd:"" help:"Print versions and where the runtime libraries were found."`
 }
 
@@ -45,6 +47,18 @@ type environment struct {
 	stdout   io.Writer
 	log      *slog.Logger // to stderr
 	progress *progress
+
+	stderr   io.Writer
+	logLevel slog.Level
+}
+
+// serviceLog is the log of the daemon: for people on a terminal, for machines
+// elsewhere.
+func (e *environment) serviceLog() *slog.Logger {
+	if isTerminal(e.stderr) {
+		return e.log
+	}
+	return slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: e.logLevel}))
 }
 
 // failure is an error that ends the program with exitFailed; all others are
@@ -86,6 +100,8 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 		stdout:   bar.around(stdout),
 		log:      slog.New(slog.NewTextHandler(bar.around(stderr), &slog.HandlerOptions{Level: commandLine.LogLevel})),
 		progress: bar,
+		stderr:   stderr,
+		logLevel: commandLine.LogLevel,
 	})
 	if err == nil {
 		return exitDone

@@ -3,7 +3,6 @@ package app_test
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -30,21 +29,7 @@ func benchModel(b *testing.B) (*app.Model, []capture.File) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	model, err := app.OpenModel(b.Context(), app.ModelOptions{
-		Bundle: enginetest.Load(b, bundle),
-		Mode:   app.ModeExact,
-		Engine: app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(b)},
-		Log:    slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := model.Close(); err != nil {
-			b.Error(err)
-		}
-	})
-	return model, files
+	return openModel(b, enginetest.Load(b, bundle)), files
 }
 
 // inspectFile does for a picture what 'gladd inspect' does, and returns where

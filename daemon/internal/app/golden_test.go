@@ -19,22 +19,21 @@ import (
 	"gladd/pipeline"
 )
 
-func openModel(t *testing.T, bundle *engines.Bundle) *app.Model {
+func openModel(t testing.TB, bundle *engines.Bundle) *app.Model {
 	t.Helper()
-	model, err := app.OpenModel(t.Context(), app.ModelOptions{
-		Bundle: bundle,
-		Mode:   app.ModeExact,
-		Engine: app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)},
-		Log:    slog.New(slog.DiscardHandler),
-	})
+	opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := model.Close(); err != nil {
+		if err := opened.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	model, err := opened.OpenModel(t.Context(), bundle, app.ModeExact)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return model
 }
 
@@ -240,44 +239,45 @@ calibrations:
 	}
 }
 
-func TestOpenModelRefuses(t *testing.T) {
-	bundle := enginetest.Load(t, enginetest.Micro(t))
+func TestOpenEnginesRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
-		options app.ModelOptions
+		options app.EngineOptions
 		want    string
 	}{
-		"another mode":     {app.ModelOptions{Mode: "adaptive", Engine: app.EngineOptions{Backend: "auto"}}, "mode adaptive: expected exact"},
-		"TensorRT":         {app.ModelOptions{Mode: "exact", Engine: app.EngineOptions{Backend: "tensorrt"}}, "backend tensorrt: this version of gladd does not have it; use auto or onnxruntime"},
-		"CUDA":             {app.ModelOptions{Mode: "exact", Engine: app.EngineOptions{Backend: "onnxruntime-cuda"}}, "backend onnxruntime-cuda: this version of gladd does not have it"},
-		"unknown backend":  {app.ModelOptions{Mode: "exact", Engine: app.EngineOptions{Backend: "openvino"}}, `backend "openvino": expected auto, onnxruntime`},
-		"library not here": {app.ModelOptions{Mode: "exact", Engine: app.EngineOptions{Backend: "auto", ONNXRuntimeLibrary: "/nowhere.so"}}, "ONNX Runtime library /nowhere.so"},
+		"TensorRT":         {app.EngineOptions{Backend: "tensorrt"}, "backend tensorrt: this version of gladd does not have it; use auto or onnxruntime"},
+		"CUDA":             {app.EngineOptions{Backend: "onnxruntime-cuda"}, "backend onnxruntime-cuda: this version of gladd does not have it"},
+		"unknown backend":  {app.EngineOptions{Backend: "openvino"}, `backend "openvino": expected auto, onnxruntime`},
+		"library not here": {app.EngineOptions{Backend: "auto", ONNXRuntimeLibrary: "/nowhere.so"}, "ONNX Runtime library /nowhere.so"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			test.options.Bundle, test.options.Log = bundle, slog.New(slog.DiscardHandler)
-			if _, err := app.OpenModel(t.Context(), test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := app.OpenEngines(test.options, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("want %q, found %v", test.want, err)
 			}
 		})
 	}
 }
 
-func TestAutoSaysWhichBackendAndWhy(t *testing.T) {
+func TestEngines(t *testing.T) {
 	var log strings.Builder
-	model, err := app.OpenModel(t.Context(), app.ModelOptions{
-		Bundle: enginetest.Load(t, enginetest.Micro(t)),
-		Mode:   app.ModeExact,
-		Engine: app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)},
-		Log:    slog.New(slog.NewTextHandler(&log, nil)),
-	})
+	opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	bundle := enginetest.Load(t, enginetest.Micro(t))
+	if _, err := opened.OpenModel(t.Context(), bundle, "adaptive"); err == nil || !strings.Contains(err.Error(), "mode adaptive: expected exact") {
+		t.Errorf("another mode: found %v", err)
+	}
+	for range 2 { // the second model shares the first one's networks
+		if _, err := opened.OpenModel(t.Context(), bundle, app.ModeExact); err != nil {
+			t.Error(err)
+		}
+	}
 	for range 2 {
-		if err := model.Close(); err != nil {
+		if err := opened.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	if !strings.Contains(log.String(), "onnxruntime") || !strings.Contains(log.String(), "no TensorRT") {
-		t.Errorf("found %s", &log)
+		t.Errorf("it says which backend was chosen and why; found %s", &log)
 	}
 }

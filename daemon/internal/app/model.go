@@ -19,12 +19,29 @@ const ModeExact = "exact"
 // PlanExact is the order of comparisons of [ModeExact].
 const PlanExact = "exact"
 
-// ModelOptions say which model is opened and how it is run.
-type ModelOptions struct {
-	Bundle *engines.Bundle
-	Mode   string
-	Engine EngineOptions
-	Log    *slog.Logger
+// Engines run the networks of bundles. Bundles of one model share theirs.
+type Engines struct {
+	backend  engines.Backend
+	networks map[string]engines.Networks // by model digest
+	log      *slog.Logger
+}
+
+// OpenEngines opens the backend. Close frees it and all networks.
+func OpenEngines(options EngineOptions, log *slog.Logger) (*Engines, error) {
+	backend, err := openBackend(options, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Engines{backend: backend, networks: map[string]engines.Networks{}, log: log}, nil
+}
+
+// Close frees the networks and their runtime. It may be called twice.
+func (e *Engines) Close() error {
+	var errs []error
+	for _, networks := range e.networks {
+		errs = append(errs, networks.Close())
+	}
+	return errors.Join(append(errs, e.backend.Close())...)
 }
 
 // Model is a bundle that is ready to inspect.
@@ -36,56 +53,39 @@ type Model struct {
 	Runtime     engines.Runtime
 	Parameters  pipeline.Parameters
 	Inspector   *inspection.Inspector
-
-	backend  engines.Backend
-	networks engines.Networks
 }
 
-// OpenModel makes a bundle ready to inspect. Close frees it.
-func OpenModel(ctx context.Context, options ModelOptions) (model *Model, err error) {
-	if options.Mode != ModeExact {
-		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", options.Mode, ModeExact)
+// OpenModel makes a bundle ready to inspect in a mode. The model ends with the
+// engines.
+func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*Model, error) {
+	if mode != ModeExact {
+		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", mode, ModeExact)
 	}
-	backend, err := openBackend(options.Engine, options.Log)
-	if err != nil {
-		return nil, err
-	}
-	model = &Model{Bundle: options.Bundle, backend: backend}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, model.Close())
-			model = nil
+	networks, open := e.networks[bundle.ModelDigest]
+	if !open {
+		var err error
+		if networks, err = e.backend.Open(ctx, bundle); err != nil {
+			return nil, err
 		}
-	}()
-	if model.networks, err = backend.Open(ctx, options.Bundle); err != nil {
-		return model, err
+		e.networks[bundle.ModelDigest] = networks
 	}
-	model.Runtime = model.networks.Runtime()
+	model := &Model{Bundle: bundle, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	model.Method = engines.Method{
 		Backend:   model.Runtime.Backend,
 		Precision: model.Runtime.Precision,
-		Mode:      options.Mode,
+		Mode:      mode,
 		Plan:      PlanExact,
 	}
-	model.Parameters = parameters(options.Bundle)
 	thresholds, uncalibrated := model.calibrate()
+	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
-		Models:       model.networks,
+		Models:       networks,
 		Parameters:   model.Parameters,
 		Thresholds:   thresholds,
 		Uncalibrated: uncalibrated,
-		Log:          options.Log,
+		Log:          e.log,
 	})
 	return model, err
-}
-
-// Close frees the networks and their runtime. It may be called twice.
-func (m *Model) Close() error {
-	var err error
-	if m.networks != nil {
-		err = m.networks.Close()
-	}
-	return errors.Join(err, m.backend.Close())
 }
 
 // calibrate looks for the calibration of the model's method and puts its gate

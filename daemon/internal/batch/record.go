@@ -2,9 +2,7 @@ package batch
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -18,28 +16,23 @@ import (
 
 // Record is the JSON line of one picture. Every key is always present.
 type Record struct {
-	Image          string             `json:"image"`
-	Evaluation     verdict.Evaluation `json:"evaluation"`
-	Reason         *verdict.Reason    `json:"reason"` // null only for OK
-	Score          *float64           `json:"score"`  // null without a completed inspection
-	ImageThreshold *float64           `json:"image_threshold"`
-	SwitchTimestep int                `json:"switch_timestep"` // 0 without a switch
-	SwitchReason   string             `json:"switch_reason"`
-	Gate           []gateScore        `json:"gate"`
-	Regions        []verdict.Region   `json:"regions"` // null without a region threshold
-	Width          *int               `json:"width"`   // of the source picture
-	Height         *int               `json:"height"`
-	Class          *string            `json:"class"`
-	Bundle         bundleName         `json:"bundle"`
-	CalibrationID  *string            `json:"calibration_id"`
-	Method         method             `json:"method"`
-	NoiseReplaced  bool               `json:"noise_replaced"` // the noise came from a file
-	TimingsMS      timings            `json:"timings_ms"`
-}
-
-type gateScore struct {
-	Timestep int     `json:"timestep"`
-	Score    float64 `json:"score"`
+	Image          string              `json:"image"`
+	Evaluation     verdict.Evaluation  `json:"evaluation"`
+	Reason         *verdict.Reason     `json:"reason"` // null only for OK
+	Score          *float64            `json:"score"`  // null without a completed inspection
+	ImageThreshold *float64            `json:"image_threshold"`
+	SwitchTimestep int                 `json:"switch_timestep"` // 0 without a switch
+	SwitchReason   string              `json:"switch_reason"`
+	Gate           []verdict.GateScore `json:"gate"`
+	Regions        []verdict.Region    `json:"regions"` // null without a region threshold
+	Width          *int                `json:"width"`   // of the source picture
+	Height         *int                `json:"height"`
+	Class          *string             `json:"class"`
+	Bundle         bundleName          `json:"bundle"`
+	CalibrationID  *string             `json:"calibration_id"`
+	Method         method              `json:"method"`
+	NoiseReplaced  bool                `json:"noise_replaced"` // the noise came from a file
+	TimingsMS      verdict.TimingsMS   `json:"timings_ms"`
 }
 
 type bundleName struct {
@@ -55,29 +48,16 @@ type method struct {
 	Plan      string `json:"plan"`
 }
 
-// timings in milliseconds. Networks is the sum of the five calls.
-type timings struct {
-	Read         float64 `json:"read"`
-	Prepare      float64 `json:"prepare"`
-	Encode       float64 `json:"encode"`
-	PredictNoise float64 `json:"predict_noise"`
-	Compare      float64 `json:"compare"`
-	Reconstruct  float64 `json:"reconstruct"`
-	Score        float64 `json:"score"`
-	Networks     float64 `json:"networks"`
-	Total        float64 `json:"total"`
-}
-
 // newRecord describes an outcome; picture is nil if it could not be read.
 func newRecord(item *item, picture *capture.Picture, model *app.Model, class string, outcome inspection.Outcome, read time.Duration) Record {
-	result := outcome.Result
+	diagnostics := outcome.Diagnostics(read)
 	record := Record{
 		Image:          item.Path,
 		Evaluation:     outcome.Evaluation,
 		Reason:         outcome.Reason,
-		SwitchTimestep: result.SwitchTimestep,
-		SwitchReason:   result.SwitchReason,
-		Gate:           make([]gateScore, 0, len(result.Gate)),
+		SwitchTimestep: diagnostics.SwitchTimestep,
+		SwitchReason:   diagnostics.SwitchReason,
+		Gate:           diagnostics.Gate,
 		Regions:        outcome.Regions,
 		Bundle: bundleName{
 			Name:    model.Bundle.Manifest.Name,
@@ -86,23 +66,10 @@ func newRecord(item *item, picture *capture.Picture, model *app.Model, class str
 		},
 		Method:        method(model.Method),
 		NoiseReplaced: item.noise != "" || item.encodeNoise != "",
-		TimingsMS: timings{
-			Read:         milliseconds(read),
-			Prepare:      milliseconds(outcome.Prepare),
-			Encode:       milliseconds(result.Timings.Encode),
-			PredictNoise: milliseconds(result.Timings.PredictNoise),
-			Compare:      milliseconds(result.Timings.Compare),
-			Reconstruct:  milliseconds(result.Timings.Reconstruct),
-			Score:        milliseconds(result.Timings.Score),
-			Networks:     milliseconds(result.Timings.Networks()),
-			Total:        milliseconds(read + outcome.Prepare + result.Timings.Total),
-		},
-	}
-	for _, gate := range result.Gate {
-		record.Gate = append(record.Gate, gateScore(gate))
+		TimingsMS:     diagnostics.TimingsMS,
 	}
 	if outcome.Scored {
-		record.Score = &result.Score
+		record.Score = &outcome.Result.Score
 	}
 	if calibration := model.Calibration; calibration != nil {
 		record.ImageThreshold, record.CalibrationID = &calibration.ImageThreshold, &calibration.ID
@@ -116,20 +83,10 @@ func newRecord(item *item, picture *capture.Picture, model *app.Model, class str
 	return record
 }
 
-// milliseconds to the microsecond; more would be noise.
-func milliseconds(duration time.Duration) float64 {
-	return math.Round(float64(duration)/float64(time.Microsecond)) / 1000
-}
-
 // line is the record as one compact JSON line.
 func (r Record) line() ([]byte, error) {
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false) // a file's name is data, not HTML
-	if err := encoder.Encode(r); err != nil {
-		return nil, err
-	}
-	return line.Bytes(), nil
+	line, err := verdict.JSON(r)
+	return append(line, '\n'), err
 }
 
 // text is the record as one line for people.

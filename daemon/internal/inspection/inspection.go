@@ -60,10 +60,39 @@ type Outcome struct {
 	Result pipeline.Result
 	// Regions are nil without a region threshold or a score.
 	Regions []verdict.Region
-	// Prepared is the picture at the networks' size, [H][W][3].
-	Prepared []byte
+	// Prepared is the picture at the networks' size, [H][PreparedWidth][3].
+	Prepared      []byte
+	PreparedWidth int
+	// MapSize is the side of the result's anomaly map.
+	MapSize int
 	// Prepare is the time that it took to resize the picture.
 	Prepare time.Duration
+}
+
+// Diagnostics are the outcome's details; read is the time that it took to get
+// the picture.
+func (o *Outcome) Diagnostics(read time.Duration) *verdict.Diagnostics {
+	timings := o.Result.Timings
+	diagnostics := &verdict.Diagnostics{
+		SwitchTimestep: o.Result.SwitchTimestep,
+		SwitchReason:   o.Result.SwitchReason,
+		Gate:           make([]verdict.GateScore, 0, len(o.Result.Gate)),
+		TimingsMS: verdict.TimingsMS{
+			Read:         verdict.Milliseconds(read),
+			Prepare:      verdict.Milliseconds(o.Prepare),
+			Encode:       verdict.Milliseconds(timings.Encode),
+			PredictNoise: verdict.Milliseconds(timings.PredictNoise),
+			Compare:      verdict.Milliseconds(timings.Compare),
+			Reconstruct:  verdict.Milliseconds(timings.Reconstruct),
+			Score:        verdict.Milliseconds(timings.Score),
+			Networks:     verdict.Milliseconds(timings.Networks()),
+			Total:        verdict.Milliseconds(read + o.Prepare + timings.Total),
+		},
+	}
+	for _, gate := range o.Result.Gate {
+		diagnostics.Gate = append(diagnostics.Gate, verdict.GateScore(gate))
+	}
+	return diagnostics
 }
 
 // Undefined is the outcome of a fault.
@@ -107,6 +136,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		outcome = in.evaluate(result, part.Picture)
 	}
 	outcome.Result, outcome.Prepared, outcome.Prepare = result, prepared, prepare
+	outcome.PreparedWidth, outcome.MapSize = size.Width, in.options.Parameters.Score.MapSize
 	return outcome
 }
 

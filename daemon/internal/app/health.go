@@ -1,0 +1,230 @@
+package app
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gladd/daemon/internal/gpumon"
+	"gladd/daemon/internal/mes"
+	"gladd/daemon/internal/station"
+	"gladd/daemon/internal/verdict"
+	"gladd/daemon/internal/web"
+)
+
+// isReady says whether the stations were started.
+func (d *daemon) isReady() bool {
+	select {
+	case <-d.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// notReady says why the daemon cannot inspect; empty: it can.
+func (d *daemon) notReady() []string {
+	if !d.isReady() {
+		return []string{"gladd is starting"}
+	}
+	var reasons []string
+	for _, each := range d.stations {
+		switch status := each.Status(); status.State {
+		case station.Ready, station.SingleExecution:
+		default:
+			reasons = append(reasons, fmt.Sprintf("station %s: %s: %s", each.Name(), status.State, status.Reason))
+		}
+	}
+	return reasons
+}
+
+// health describes the daemon for /healthz.
+func (d *daemon) health() any {
+	type connection struct {
+		Connected bool    `json:"connected"`
+		Reason    *string `json:"reason"`
+	}
+	health := struct {
+		Alive    bool          `json:"alive"`
+		Software string        `json:"software"`
+		MQTT     connection    `json:"mqtt"`
+		GPU      gpumon.Report `json:"gpu"`
+	}{Alive: true, Software: d.options.Software, GPU: d.gpu.Report()}
+	if d.isReady() {
+		connected, err := d.mes.Connected()
+		health.MQTT.Connected = connected
+		health.MQTT.Reason = text(err)
+	}
+	return health
+}
+
+func text(err error) *string {
+	if err == nil {
+		return nil
+	}
+	words := err.Error()
+	return &words
+}
+
+func (d *daemon) station(name string) *station.Station {
+	for _, each := range d.stations {
+		if each.Name() == name {
+			return each
+		}
+	}
+	return nil
+}
+
+// snapshot describes a station for its retained messages.
+func (d *daemon) snapshot(name string) mes.Snapshot {
+	each := d.station(name)
+	status, model := each.Status(), each.Model()
+	snapshot := mes.Snapshot{
+		State: mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}},
+		Recipe: mes.Recipe{
+			Name: model.Recipe.Name, Version: model.Recipe.Version, Digest: model.Recipe.Digest,
+			Bundle: model.Bundle, CalibrationID: model.CalibrationID,
+		},
+		Health: d.stationHealth(each),
+	}
+	if status.Reason != "" {
+		snapshot.State.Reason = &status.Reason
+	}
+	counters, err := d.ledger.Counters(each.Source())
+	if err != nil {
+		d.log.Error("counters cannot be read", "station", name, "error", err)
+	}
+	snapshot.Counters = mes.Counters{LedgerID: d.ledger.ID(), Counters: counters}
+	return snapshot
+}
+
+func (d *daemon) stationHealth(each *station.Station) mes.Health {
+	gpu := d.gpu.Report()
+	health := mes.Health{
+		Camera:  mes.Part{Name: each.Camera(), OK: each.CameraError() == nil, Detail: text(each.CameraError())},
+		Engine:  mes.Part{Name: each.Model().Method.Backend, OK: each.ModelError() == nil, Detail: text(each.ModelError())},
+		GPU:     gpu,
+		Queue:   mes.Queue{Count: each.Outstanding(), Capacity: each.Capacity()},
+		Clock:   station.SystemClock(),
+		Reasons: []string{},
+	}
+	for _, err := range []error{each.CameraError(), each.ModelError(), each.LedgerError(), each.ImagesError()} {
+		if err != nil {
+			health.Reasons = append(health.Reasons, err.Error())
+		}
+	}
+	if waiting, err := d.ledger.Waiting(each.Source()); err == nil {
+		health.Outbox.Count = waiting.Count
+		if waiting.Count > 0 {
+			health.Outbox.OldestS = max(0, time.Since(waiting.Oldest).Round(time.Second/10).Seconds())
+		}
+	} else {
+		health.Reasons = append(health.Reasons, err.Error())
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(d.config.Ledger.Path), &disk); err == nil {
+		health.Disk = &mes.Disk{FreeBytes: disk.Bavail * uint64(disk.Bsize), TotalBytes: disk.Blocks * uint64(disk.Bsize)}
+	} else {
+		health.Reasons = append(health.Reasons, "disk: "+err.Error())
+	}
+	return health
+}
+
+// metricsSource answers /metrics.
+func (d *daemon) metricsSource() web.MetricsSource {
+	return web.MetricsSource{
+		Software: d.options.Software,
+		Stations: func() []web.Observed {
+			var all []web.Observed
+			for _, each := range d.stations {
+				observed := web.Observed{
+					Station:     each.Name(),
+					Outstanding: each.Outstanding(),
+					Ready:       each.Status().State == station.Ready || each.Status().State == station.SingleExecution,
+				}
+				// What cannot be read is absent, never an old value.
+				counters, err := d.ledger.Counters(each.Source())
+				if err != nil {
+					continue
+				}
+				waiting, err := d.ledger.Waiting(each.Source())
+				if err != nil {
+					continue
+				}
+				observed.Counters, observed.Outbox = counters, waiting.Count
+				all = append(all, observed)
+			}
+			return all
+		},
+		GPUs:      d.observedGPUs,
+		Connected: func() bool { connected, _ := d.mes.Connected(); return connected },
+	}
+}
+
+func (d *daemon) observedGPUs() []web.ObservedGPU {
+	var all []web.ObservedGPU
+	for _, gpu := range d.gpu.Report().GPUs {
+		observed := web.ObservedGPU{Index: gpu.Index, Values: map[string]float64{}}
+		for name, value := range map[string]*float64{
+			"temperature_celsius": gpu.TemperatureC,
+			"power_watts":         gpu.PowerW,
+			"memory_used_bytes":   gpu.MemoryUsedBytes,
+			"memory_total_bytes":  gpu.MemoryTotalBytes,
+		} {
+			if value != nil {
+				observed.Values[name] = *value
+			}
+		}
+		if gpu.UtilizationPercent != nil {
+			observed.Values["utilization_ratio"] = *gpu.UtilizationPercent / 100
+		}
+		if gpu.Throttling != nil {
+			observed.Values["throttled"] = 0
+			if len(*gpu.Throttling) > 0 {
+				observed.Values["throttled"] = 1
+			}
+		}
+		all = append(all, observed)
+	}
+	return all
+}
+
+// stuckAfter is how long after a deadline work that does not end is stuck.
+const stuckAfter = 30 * time.Second
+
+// stuck says what does not go on any more; nil: everything does. The watchdog
+// is fed by it.
+func (d *daemon) stuck() error {
+	longest := time.Duration(0)
+	for _, each := range d.stations {
+		longest = max(longest, each.Deadline())
+		if since := each.BusySince(); !since.IsZero() && time.Since(since) > each.Deadline()+stuckAfter {
+			return fmt.Errorf("station %s: an inspection began %s ago and does not end", each.Name(), time.Since(since).Round(time.Second))
+		}
+	}
+	if since := d.turns.Since(); !since.IsZero() && time.Since(since) > longest+stuckAfter {
+		return fmt.Errorf("engines: a call began %s ago and does not return", time.Since(since).Round(time.Second))
+	}
+	return nil
+}
+
+// statusText is the line that systemctl status shows.
+func (d *daemon) statusText() string {
+	accepted, notOK, outbox := int64(0), int64(0), int64(0)
+	for _, each := range d.stations {
+		if counters, err := d.ledger.Counters(each.Source()); err == nil {
+			accepted += counters.Accepted
+			notOK += counters.Evaluations[verdict.NotOK]
+		}
+		if waiting, err := d.ledger.Waiting(each.Source()); err == nil {
+			outbox += waiting.Count
+		}
+	}
+	words := fmt.Sprintf("%d stations, %d triggers, %d NotOK, %d verdicts wait for the broker", len(d.stations), accepted, notOK, outbox)
+	if reasons := d.notReady(); len(reasons) > 0 {
+		words += "; " + reasons[0]
+	}
+	return words
+}

@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"gladd/capture"
+	"gladd/configs"
+	"gladd/daemon/internal/inspection"
+	"gladd/daemon/internal/station"
+	"gladd/daemon/internal/verdict"
+	"gladd/engines"
+)
+
+// openRecipe opens a recipe's model and shows that it can inspect.
+func openRecipe(ctx context.Context, opened *Engines, name string, recipe configs.Recipe, software string) (station.Model, error) {
+	bundle, err := engines.Load(recipe.Bundle)
+	if err != nil {
+		return station.Model{}, err
+	}
+	class, err := bundle.Manifest.Class(recipe.Class)
+	if err != nil {
+		return station.Model{}, err
+	}
+	model, err := opened.OpenModel(ctx, bundle, recipe.Mode)
+	if err != nil {
+		return station.Model{}, err
+	}
+	if err := model.selfTest(ctx, class); err != nil {
+		return station.Model{}, fmt.Errorf("self-test of recipe %s: %w", name, err)
+	}
+	ready := station.Model{
+		Inspector: model.Inspector,
+		Class:     class,
+		Recipe:    verdict.Recipe{Name: name, Version: recipe.Version},
+		Bundle: verdict.Bundle{
+			Name:    bundle.Manifest.Name,
+			Version: bundle.Manifest.Version,
+			Digest:  bundle.ModelDigest,
+		},
+		Method: verdict.Method{
+			Software: software,
+			Backend:  model.Method.Backend,
+			Mode:     model.Method.Mode,
+			Plan:     model.Method.Plan,
+		},
+	}
+	if calibration := model.Calibration; calibration != nil {
+		ready.CalibrationID, ready.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
+	}
+	ready.Recipe.Digest = recipeDigest(recipe, ready)
+	return ready, nil
+}
+
+// recipeDigest tells recipes apart that give different verdicts: it is the hex
+// SHA-256 of these lines.
+func recipeDigest(recipe configs.Recipe, model station.Model) string {
+	calibration := ""
+	if model.CalibrationID != nil {
+		calibration = *model.CalibrationID
+	}
+	lines := strings.Join([]string{
+		"gladd.recipe/v1",
+		"name " + model.Recipe.Name,
+		"version " + recipe.Version,
+		"model " + model.Bundle.Digest,
+		"class " + recipe.Class,
+		"mode " + recipe.Mode,
+		"calibration " + calibration,
+	}, "\n") + "\n"
+	sum := sha256.Sum256([]byte(lines))
+	return hex.EncodeToString(sum[:])
+}
+
+// selfTest inspects a picture of nothing: every network must answer with
+// finite numbers before a part depends on it.
+func (m *Model) selfTest(ctx context.Context, class int) error {
+	picture := &capture.Picture{
+		Width:  max(m.Parameters.Image.Width, capture.MinSide),
+		Height: max(m.Parameters.Image.Height, capture.MinSide),
+	}
+	picture.RGB = make([]byte, 3*picture.Width*picture.Height)
+	for i := range picture.RGB {
+		picture.RGB[i] = byte(i / 3 % picture.Width * 255 / picture.Width) // a ramp
+	}
+	outcome := m.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class})
+	if !outcome.Scored {
+		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
+	}
+	return nil
+}

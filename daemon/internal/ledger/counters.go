@@ -1,0 +1,134 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"gladd/daemon/internal/verdict"
+)
+
+// Counters of one source, from the ledger's beginning; they only grow.
+type Counters struct {
+	Accepted    int64                         `json:"accepted"`
+	Evaluations map[verdict.Evaluation]int64  `json:"evaluations"`
+	Reasons     map[verdict.ReasonCode]int64  `json:"reasons"`
+	Refusals    map[verdict.RefusalCode]int64 `json:"refusals"`
+}
+
+// Counters returns a source's counters.
+func (l *Ledger) Counters(source string) (counters Counters, err error) {
+	counters = Counters{
+		Evaluations: map[verdict.Evaluation]int64{verdict.OK: 0, verdict.NotOK: 0, verdict.NotDecidable: 0, verdict.Undefined: 0},
+		Reasons:     map[verdict.ReasonCode]int64{},
+		Refusals:    map[verdict.RefusalCode]int64{},
+	}
+	rows, err := l.reads.Query(`SELECT kind, name, count FROM counters WHERE source = ?`, source)
+	if err != nil {
+		return counters, fmt.Errorf("ledger: counters of %s: %w", source, err)
+	}
+	for rows.Next() {
+		var kind, name string
+		var count int64
+		if err := rows.Scan(&kind, &name, &count); err != nil {
+			return counters, errors.Join(fmt.Errorf("ledger: counters of %s: %w", source, err), rows.Close())
+		}
+		switch kind {
+		case "trigger":
+			counters.Accepted = count
+		case "evaluation":
+			counters.Evaluations[verdict.Evaluation(name)] = count
+		case "reason":
+			counters.Reasons[verdict.ReasonCode(name)] = count
+		case "refusal":
+			counters.Refusals[verdict.RefusalCode(name)] = count
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return counters, fmt.Errorf("ledger: counters of %s: %w", source, err)
+	}
+	for code, count := range l.refusals.of(source) {
+		counters.Refusals[code] += count
+	}
+	return counters, nil
+}
+
+// refusals counts those that could not be written.
+type refusals struct {
+	mutex sync.Mutex
+	count map[refused]int64
+}
+
+type refused struct {
+	source string
+	code   verdict.RefusalCode
+}
+
+func (r *refusals) add(source string, code verdict.RefusalCode) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.count == nil {
+		r.count = map[refused]int64{}
+	}
+	r.count[refused{source, code}]++
+}
+
+func (r *refusals) of(source string) map[verdict.RefusalCode]int64 {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	counts := map[verdict.RefusalCode]int64{}
+	for of, count := range r.count {
+		if of.source == source {
+			counts[of.code] = count
+		}
+	}
+	return counts
+}
+
+// flushRefusals writes what could not be written before.
+func (l *Ledger) flushRefusals() {
+	l.refusals.mutex.Lock()
+	waiting := l.refusals.count
+	l.refusals.count = nil
+	l.refusals.mutex.Unlock()
+	if len(waiting) == 0 {
+		return
+	}
+	err := l.commit(func(tx transaction) error {
+		for of, count := range waiting {
+			if err := tx.count(of.source, "refusal", string(of.code), int(count)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	l.refusals.mutex.Lock()
+	defer l.refusals.mutex.Unlock()
+	for of, count := range l.refusals.count {
+		waiting[of] += count
+	}
+	l.refusals.count = waiting
+}
+
+// NextSession gives the next number of a connection to the broker.
+func (l *Ledger) NextSession() (session int64, err error) {
+	err = l.commit(func(tx transaction) error {
+		var value string
+		err := tx.row(`INSERT INTO meta (key, value) VALUES ('session', '1')
+			ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) RETURNING value`).Scan(&value)
+		if err != nil {
+			return err
+		}
+		session, err = strconv.ParseInt(value, 10, 64)
+		return err
+	})
+	return session, err
+}
+
+// CountRefusal counts a refusal that is not worth a write of its own; it is
+// written with the next one.
+func (l *Ledger) CountRefusal(source string, code verdict.RefusalCode) { l.refusals.add(source, code) }

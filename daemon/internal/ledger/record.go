@@ -1,0 +1,293 @@
+package ledger
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"gladd/daemon/internal/verdict"
+)
+
+// Begin records an accepted trigger: the draft of its record, its command id
+// and the reply, together. The draft must have its trigger id. If the command
+// was answered before, the first reply is returned and nothing is recorded.
+func (l *Ledger) Begin(source string, draft *verdict.Record) (reply verdict.Reply, repeated bool, err error) {
+	reply = verdict.Reply{CommandID: draft.CommandID, TriggerID: &draft.TriggerID, Accepted: true}
+	encoded, err := verdict.JSON(draft)
+	if err != nil {
+		return reply, false, err
+	}
+	err = l.commit(func(tx transaction) error {
+		first, err := answer(tx, source, reply)
+		if repeated = first != nil; repeated || err != nil {
+			if repeated {
+				reply = *first
+			}
+			return err
+		}
+		return firstError(
+			func() error {
+				return tx.exec(`INSERT INTO triggers (trigger_id, source, accepted, draft) VALUES (?, ?, ?, ?)`,
+					draft.TriggerID, source, draft.Times.Triggered.UnixMilli(), string(encoded))
+			},
+			func() error { return tx.count(source, "trigger", "accepted", 1) },
+		)
+	})
+	return reply, repeated, err
+}
+
+// Refuse counts a refused trigger and keeps the reply, if the command had an
+// id. If the command was answered before, that reply is returned. What cannot
+// be written is counted once it can be.
+func (l *Ledger) Refuse(source string, reply verdict.Reply) (verdict.Reply, error) {
+	err := l.commit(func(tx transaction) error {
+		first, err := answer(tx, source, reply)
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			reply = *first
+			return nil
+		}
+		return tx.count(source, "refusal", string(reply.Reason.Code), 1)
+	})
+	if err != nil {
+		l.refusals.add(source, reply.Reason.Code)
+		return reply, err
+	}
+	l.flushRefusals()
+	return reply, nil
+}
+
+// answer keeps the reply to a command with an id. It returns the first reply,
+// if there was one before.
+func answer(tx transaction, source string, reply verdict.Reply) (first *verdict.Reply, err error) {
+	if reply.CommandID == nil {
+		return nil, nil
+	}
+	var earlier []byte
+	switch err := tx.row(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, *reply.CommandID).Scan(&earlier); {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return nil, err
+	default:
+		return first, json.Unmarshal(earlier, &first)
+	}
+	encoded, err := verdict.JSON(reply)
+	if err != nil {
+		return nil, err
+	}
+	return nil, tx.exec(`INSERT INTO commands (source, command_id, replied, reply) VALUES (?, ?, ?, ?)`,
+		source, *reply.CommandID, time.Now().UnixMilli(), string(encoded))
+}
+
+// Answered returns the first reply to a command; nil: there was none.
+func (l *Ledger) Answered(source, commandID string) (reply *verdict.Reply, err error) {
+	var encoded []byte
+	switch err := l.reads.QueryRow(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, commandID).Scan(&encoded); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("ledger: reply to %s: %w", commandID, err)
+	}
+	return reply, json.Unmarshal(encoded, &reply)
+}
+
+// Finish records the end of a trigger: its terminal record with the sequence
+// that it is given here, and its place in the outbox, together. A record that
+// becomes durable only after the deadline becomes Undefined, reason deadline,
+// whatever it was; a zero deadline never passes. An image that was stored is
+// noted with it. After an error Finish may be called again with the record.
+func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Time, image *StoredImage) error {
+	late := func() bool { return !deadline.IsZero() && time.Now().After(deadline) }
+	record.LedgerID = l.id
+	record.ResultID = ulid.Make().String()
+
+	// Nobody may see the record before it is known whether its commit was in
+	// time.
+	l.unsettled.add(source, record.TriggerID)
+	written := false
+	err := l.commit(func(tx transaction) error {
+		if late() {
+			becomeLate(record)
+		}
+		earlier, err := findResult(tx, record.TriggerID)
+		if err != nil {
+			return err
+		}
+		written = earlier != nil
+		if earlier != nil {
+			record.ResultID, record.Sequence = earlier.ResultID, earlier.Sequence
+			return amend(tx, source, earlier, record)
+		}
+		if err := insertResult(tx, source, record); err != nil {
+			return err
+		}
+		return insertImage(tx, record, image)
+	})
+	if err != nil {
+		if !written {
+			l.unsettled.remove(record.TriggerID)
+		}
+		return err
+	}
+	if late() && record.Evaluation != verdict.Undefined {
+		was := *record
+		becomeLate(record)
+		if err := l.commit(func(tx transaction) error { return amend(tx, source, &was, record) }); err != nil {
+			// It stays unsettled: a late OK must not be seen.
+			return fmt.Errorf("%w; the record was written after its deadline and reads %s", err, was.Evaluation)
+		}
+	}
+	l.unsettled.remove(record.TriggerID)
+	l.tell(source)
+	return nil
+}
+
+func findResult(tx transaction, triggerID string) (earlier *verdict.Record, err error) {
+	var encoded []byte
+	switch err := tx.row(`SELECT record FROM results WHERE trigger_id = ?`, triggerID).Scan(&encoded); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return earlier, json.Unmarshal(encoded, &earlier)
+}
+
+// becomeLate turns a record into one that missed its deadline.
+func becomeLate(record *verdict.Record) {
+	if record.Evaluation == verdict.Undefined {
+		return
+	}
+	record.Reason = &verdict.Reason{
+		Code:   verdict.ReasonDeadline,
+		Detail: fmt.Sprintf("the result, %s, was recorded after the deadline", record.Evaluation),
+	}
+	record.Evaluation = verdict.Undefined
+	record.ResultState = verdict.StateOf(record.Evaluation, record.Reason)
+}
+
+func insertResult(tx transaction, source string, record *verdict.Record) error {
+	if err := tx.row(`INSERT INTO sequences (source, last) VALUES (?, 1) ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last`,
+		source).Scan(&record.Sequence); err != nil {
+		return err
+	}
+	encoded, err := verdict.JSON(record)
+	if err != nil {
+		return err
+	}
+	finished := record.Times.Finished.UnixMilli()
+	return firstError(
+		func() error {
+			return tx.exec(`INSERT INTO results (result_id, trigger_id, source, sequence, evaluation, finished, record) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+				record.ResultID, record.TriggerID, source, record.Sequence, record.Evaluation, finished, string(encoded))
+		},
+		func() error {
+			return tx.exec(`UPDATE triggers SET finished = 1 WHERE trigger_id = ?`, record.TriggerID)
+		},
+		func() error {
+			return tx.exec(`INSERT INTO outbox (source, sequence, result_id, entered) VALUES (?, ?, ?, ?)`,
+				source, record.Sequence, record.ResultID, time.Now().UnixMilli())
+		},
+		func() error { return tx.countOutcome(source, record, 1) },
+	)
+}
+
+// amend replaces a record that was committed too late and that nobody has
+// seen.
+func amend(tx transaction, source string, was, record *verdict.Record) error {
+	encoded, err := verdict.JSON(record)
+	if err != nil {
+		return err
+	}
+	return firstError(
+		func() error {
+			return tx.exec(`UPDATE results SET evaluation = ?, record = ? WHERE result_id = ?`, record.Evaluation, string(encoded), record.ResultID)
+		},
+		func() error { return tx.countOutcome(source, was, -1) },
+		func() error { return tx.countOutcome(source, record, 1) },
+	)
+}
+
+func firstError(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx transaction) countOutcome(source string, record *verdict.Record, by int) error {
+	if err := tx.count(source, "evaluation", string(record.Evaluation), by); err != nil || record.Reason == nil {
+		return err
+	}
+	return tx.count(source, "reason", string(record.Reason.Code), by)
+}
+
+func (tx transaction) count(source, kind, name string, by int) error {
+	return tx.exec(`INSERT INTO counters (source, kind, name, count) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count`,
+		source, kind, name, by)
+}
+
+// Recover ends every trigger that an earlier run of the daemon left without a
+// record: Undefined, reason restarted. It returns their number.
+func (l *Ledger) Recover(now time.Time) (recovered int, err error) {
+	rows, err := l.reads.Query(`SELECT source, draft FROM triggers WHERE finished = 0 ORDER BY source, rowid`)
+	if err != nil {
+		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
+	}
+	type unfinished struct {
+		source string
+		draft  []byte
+	}
+	var all []unfinished
+	for rows.Next() {
+		var one unfinished
+		if err := rows.Scan(&one.source, &one.draft); err != nil {
+			rows.Close()
+			return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
+		}
+		all = append(all, one)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
+	}
+	for _, one := range all {
+		record := &verdict.Record{}
+		if err := json.Unmarshal(one.draft, record); err != nil {
+			return recovered, fmt.Errorf("ledger: draft of an unfinished trigger: %w", err)
+		}
+		record.Evaluation = verdict.Undefined
+		record.Reason = &verdict.Reason{Code: verdict.ReasonRestarted, Detail: "gladd ended before the inspection did"}
+		record.ResultState = verdict.StateOf(record.Evaluation, record.Reason)
+		record.Times.Finished = verdict.Time{Time: now}
+		// The wall clock, for want of a better one; it may have been set.
+		record.LatencyMS = max(0, verdict.Milliseconds(now.Sub(record.Times.Triggered.Time)))
+		if err := l.Finish(one.source, record, time.Time{}, nil); err != nil {
+			return recovered, err
+		}
+		recovered++
+	}
+	return recovered, nil
+}
+
+// Record returns a trigger's terminal record as JSON; nil: it has none yet.
+func (l *Ledger) Record(triggerID string) ([]byte, error) {
+	if l.unsettled.has(triggerID) {
+		return nil, nil
+	}
+	var record []byte
+	switch err := l.reads.QueryRow(`SELECT record FROM results WHERE trigger_id = ?`, triggerID).Scan(&record); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("ledger: record of %s: %w", triggerID, err)
+	}
+	return record, nil
+}

@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+)
+
+// migrations lead from one user_version to the next. They are never changed,
+// only added to: boxes in the field have run them.
+var migrations = []string{
+	// 1: a source is /site/line/station.
+	`
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- Accepted triggers. draft is the record as far as it was known then.
+CREATE TABLE triggers (
+	trigger_id TEXT PRIMARY KEY,
+	source     TEXT NOT NULL,
+	accepted   INTEGER NOT NULL, -- Unix milliseconds
+	finished   INTEGER NOT NULL DEFAULT 0,
+	draft      TEXT NOT NULL
+);
+CREATE INDEX triggers_unfinished ON triggers (source, accepted) WHERE finished = 0;
+CREATE INDEX triggers_by_age ON triggers (accepted);
+
+-- The first reply to every command that had an id.
+CREATE TABLE commands (
+	source     TEXT NOT NULL,
+	command_id TEXT NOT NULL,
+	replied    INTEGER NOT NULL, -- Unix milliseconds
+	reply      TEXT NOT NULL,
+	PRIMARY KEY (source, command_id)
+) WITHOUT ROWID;
+CREATE INDEX commands_by_age ON commands (replied);
+
+-- Terminal records, one for each trigger.
+CREATE TABLE results (
+	result_id  TEXT PRIMARY KEY,
+	trigger_id TEXT NOT NULL UNIQUE REFERENCES triggers,
+	source     TEXT NOT NULL,
+	sequence   INTEGER NOT NULL,
+	evaluation TEXT NOT NULL,
+	finished   INTEGER NOT NULL, -- Unix milliseconds
+	record     TEXT NOT NULL,
+	UNIQUE (source, sequence)
+);
+CREATE INDEX results_by_age ON results (finished);
+
+-- The last sequence given; results may be removed by age.
+CREATE TABLE sequences (source TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Verdicts that the MES does not have yet.
+CREATE TABLE outbox (
+	source    TEXT NOT NULL,
+	sequence  INTEGER NOT NULL,
+	result_id TEXT NOT NULL REFERENCES results,
+	entered   INTEGER NOT NULL, -- Unix milliseconds
+	PRIMARY KEY (source, sequence)
+) WITHOUT ROWID;
+
+-- Counters that only grow. kind: trigger, evaluation, reason, refusal.
+CREATE TABLE counters (
+	source TEXT NOT NULL,
+	kind   TEXT NOT NULL,
+	name   TEXT NOT NULL,
+	count  INTEGER NOT NULL,
+	PRIMARY KEY (source, kind, name)
+) WITHOUT ROWID;
+
+-- Pictures that are stored, by their path below the pictures' folder.
+CREATE TABLE images (
+	trigger_id TEXT PRIMARY KEY,
+	path       TEXT NOT NULL,
+	bytes      INTEGER NOT NULL,
+	ok         INTEGER NOT NULL, -- of a part that was OK: these go first
+	stored     INTEGER NOT NULL  -- Unix milliseconds
+);
+CREATE INDEX images_by_age ON images (ok DESC, stored);
+
+-- What people say of results: appended, never changed.
+CREATE TABLE reviews (
+	review_id TEXT PRIMARY KEY,
+	result_id TEXT NOT NULL REFERENCES results,
+	reviewed  INTEGER NOT NULL, -- Unix milliseconds
+	review    TEXT NOT NULL
+);
+`,
+}
+
+// migrate brings the tables to this version's form, in one transaction a step.
+func (l *Ledger) migrate(ctx context.Context) error {
+	tx := transaction{ctx, l.writer}
+	var version int
+	if err := l.writer.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("written by a newer gladd (user_version %d, this one knows up to %d); "+
+			"install that version again, or give this one a ledger of its own", version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		if err := tx.exec(`BEGIN IMMEDIATE`); err != nil {
+			return err
+		}
+		err := tx.exec(migrations[version] + fmt.Sprintf("PRAGMA user_version = %d;", version+1))
+		if err == nil {
+			err = tx.exec(`COMMIT`)
+		}
+		if err != nil {
+			return fmt.Errorf("migrate from user_version %d to %d: %w", version, version+1, tx.undo(err))
+		}
+	}
+	return nil
+}

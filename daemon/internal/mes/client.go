@@ -1,0 +1,251 @@
+// Package mes connects the daemon to the factory's MES over MQTT: it takes
+// commands, and publishes verdicts and the state of box and stations. The
+// ledger's outbox is the only queue of verdicts; what is in it is repeated
+// until the broker has acknowledged it.
+package mes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
+)
+
+// Times of the connection.
+const (
+	connectTimeout = 5 * time.Second
+	ackTimeout     = 10 * time.Second // for a PUBACK or SUBACK
+	keepAlive      = 10 * time.Second
+	pingTimeout    = 5 * time.Second
+	firstRetry     = 500 * time.Millisecond
+	lastRetry      = 30 * time.Second
+	// steadyAfter is how long a connection must have held for the next one to
+	// be tried at once.
+	steadyAfter = 2 * time.Second
+)
+
+// qos of everything: at least once.
+const qos = 1
+
+// Station is what the client needs of a station.
+type Station interface {
+	Name() string
+	// Start decides on a trigger that came at a time.
+	Start(start verdict.Start, received time.Time, file string) verdict.Reply
+	// Invalid refuses a command that cannot be understood.
+	Invalid(commandID *string, cause error) verdict.Reply
+}
+
+// Options of the client.
+type Options struct {
+	Broker          Broker
+	Site, Line, Box string
+	Stations        []Station
+	// Snapshot describes a station for its retained messages.
+	Snapshot func(station string) Snapshot
+	Ledger   *ledger.Ledger
+	Log      *slog.Logger
+}
+
+// Client keeps a connection to the broker.
+type Client struct {
+	options  Options
+	topics   topics
+	commands map[string]chan command // by station
+
+	mutex      sync.Mutex
+	connection *connection // nil while there is none
+	problem    error       // why there is none
+	changed    chan struct{}
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	wall   func() time.Time
+}
+
+// New makes a client; Run connects it.
+func New(options Options) *Client {
+	client := &Client{
+		options:  options,
+		topics:   topics{site: options.Site, line: options.Line, box: options.Box},
+		commands: map[string]chan command{},
+		problem:  errors.New("not connected yet"),
+		changed:  make(chan struct{}, 1),
+		wall:     time.Now,
+	}
+	for _, station := range options.Stations {
+		client.commands[station.Name()] = make(chan command, commandsWaiting)
+	}
+	return client
+}
+
+// Run connects, and connects again whenever the connection is lost, until
+// Close.
+func (c *Client) Run(ctx context.Context) {
+	ctx, c.cancel = context.WithCancel(ctx)
+	for _, station := range c.options.Stations {
+		c.done.Go(func() { c.answer(ctx, station) })
+	}
+	c.done.Go(func() { c.keepConnected(ctx) })
+}
+
+// Connected says whether there is a connection, and why not.
+func (c *Client) Connected() (bool, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.connection != nil, c.problem
+}
+
+// Changed has the stations' retained messages looked at.
+func (c *Client) Changed() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// keepConnected is the life of the client.
+func (c *Client) keepConnected(ctx context.Context) {
+	retry := firstRetry
+	told, repeated := "", 0
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.As(err, &lostError{}) && time.Since(began) > steadyAfter {
+			retry, told = firstRetry, ""
+		}
+		c.setConnection(nil, err)
+		// A repeated fault is told once, and counted.
+		if err.Error() != told {
+			c.options.Log.Warn("no connection to the broker; verdicts wait in the ledger", "broker", c.options.Broker.URL, "error", err)
+			told, repeated = err.Error(), 0
+		} else {
+			repeated++
+			c.options.Log.Debug("still no connection to the broker", "error", err, "repeated", repeated)
+		}
+		// Jitter, or all boxes of a plant would come back in step.
+		wait := retry/2 + rand.N(retry/2)
+		retry = min(2*retry, lastRetry)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (c *Client) setConnection(connection *connection, problem error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.connection, c.problem = connection, problem
+}
+
+func (c *Client) current() *connection {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.connection
+}
+
+// lostError is the end of a connection that was there.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// connect connects once, with a client of its own, and returns why the
+// connection ended.
+func (c *Client) connect(ctx context.Context) error {
+	session, err := c.options.Ledger.NextSession()
+	if err != nil {
+		return fmt.Errorf("new session: %w", err)
+	}
+	connected := &connection{
+		client:  c,
+		session: session,
+		lost:    make(chan error, 1),
+		sent:    map[string]string{},
+		sources: map[string]chan struct{}{},
+	}
+	options, err := c.options.Broker.clientOptions()
+	if err != nil {
+		return err
+	}
+	offline, err := verdict.JSON(Status{Status: "offline", Session: session, Since: verdict.Time{Time: c.wall()}})
+	if err != nil {
+		return err
+	}
+	options.SetClientID("gladd-" + c.options.Site + "-" + c.options.Line + "-" + c.options.Box)
+	options.SetBinaryWill(c.topics.status(), offline, qos, true)
+	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { connected.lose(err) })
+	connected.mqtt = mqtt.NewClient(options)
+	if err := wait(ctx, connected.mqtt.Connect(), connectTimeout+time.Second); err != nil {
+		connected.mqtt.Disconnect(0)
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer connected.mqtt.Disconnect(0)
+	if err := connected.begin(ctx); err != nil {
+		return err
+	}
+	c.setConnection(connected, nil)
+	c.options.Log.Info("connected to the broker", "broker", c.options.Broker.URL, "session", session)
+	return connected.work(ctx)
+}
+
+// wait waits for a token of the MQTT library.
+func wait(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-timer.C:
+		return fmt.Errorf("the broker did not answer within %s", timeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Drain waits until the outbox is empty, ctx ends, or there is no connection
+// that could empty it.
+func (c *Client) Drain(ctx context.Context) (left int64, err error) {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		waiting, err := c.options.Ledger.Waiting("")
+		if err != nil || waiting.Count == 0 {
+			return waiting.Count, err
+		}
+		if up, _ := c.Connected(); !up {
+			return waiting.Count, nil
+		}
+		select {
+		case <-ctx.Done():
+			return waiting.Count, nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// Close says offline and ends the connection. It may be called twice.
+func (c *Client) Close() error {
+	if c.cancel == nil {
+		return nil
+	}
+	var err error
+	if connected := c.current(); connected != nil {
+		err = connected.sayOffline()
+	}
+	c.cancel()
+	c.done.Wait()
+	c.setConnection(nil, errors.New("closed"))
+	return err
+}

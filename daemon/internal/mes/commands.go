@@ -1,0 +1,96 @@
+package mes
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"gladd/daemon/internal/verdict"
+)
+
+// commandsWaiting is how many commands of a station may wait for their answer;
+// more are refused at once.
+const commandsWaiting = 64
+
+// command is a message on a command topic.
+type command struct {
+	verb     string
+	payload  []byte
+	received time.Time
+}
+
+// receive takes a message from the MQTT library, which must not be held up.
+func (c *Client) receive(message mqtt.Message) {
+	station := c.stationOf(message.Topic())
+	verb := verbOf(message.Topic())
+	if message.Retained() {
+		// It may be of last year; whoever wants it now sends it now.
+		c.options.Log.Warn("retained command ignored; publish commands without the retain flag", "topic", message.Topic())
+		return
+	}
+	queue, known := c.commands[station]
+	if !known {
+		return
+	}
+	select {
+	case queue <- command{verb: verb, payload: message.Payload(), received: time.Now()}:
+	default:
+		c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, verdict.RefusedBusy)
+		start, _ := verdict.ParseStart(message.Payload()) // only its id is wanted
+		go c.reply(context.Background(), station, verb, verdict.Reply{
+			CommandID: start.CommandID,
+			Reason:    &verdict.Refusal{Code: verdict.RefusedBusy, Detail: fmt.Sprintf("%d commands wait for their answer already", commandsWaiting)},
+		})
+	}
+}
+
+// stationOf is the station's name in a command's topic.
+func (c *Client) stationOf(topic string) string {
+	for _, station := range c.options.Stations {
+		if topic == c.topics.station(station.Name(), "cmd/"+verbOf(topic)) {
+			return station.Name()
+		}
+	}
+	return ""
+}
+
+// answer answers a station's commands, one after the other.
+func (c *Client) answer(ctx context.Context, station Station) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case next := <-c.commands[station.Name()]:
+			c.reply(ctx, station.Name(), next.verb, c.execute(station, next))
+		}
+	}
+}
+
+func (c *Client) execute(station Station, next command) verdict.Reply {
+	start, err := verdict.ParseStart(next.payload)
+	switch {
+	case next.verb != "start":
+		return station.Invalid(start.CommandID, fmt.Errorf("no command %q: this version of gladd has start", next.verb))
+	case err != nil:
+		return station.Invalid(start.CommandID, err)
+	}
+	return station.Start(start, next.received, "")
+}
+
+// reply publishes a reply, as well as it can: whoever misses it repeats the
+// command with its id and is told the same again.
+func (c *Client) reply(ctx context.Context, station, verb string, reply verdict.Reply) {
+	connected := c.current()
+	if connected == nil {
+		return
+	}
+	payload, err := verdict.JSON(reply)
+	if err == nil {
+		err = wait(ctx, connected.mqtt.Publish(c.topics.station(station, "cmd/"+verb+"/reply"), qos, false, payload), ackTimeout)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.options.Log.Warn("reply to a command was not published", "station", station, "error", err)
+	}
+}

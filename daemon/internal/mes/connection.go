@@ -1,0 +1,214 @@
+package mes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
+)
+
+// How often retained messages are looked at.
+const (
+	lookEvery   = time.Second
+	healthEvery = 5 * time.Second
+)
+
+// connection is one connection to the broker, from CONNECT to its end.
+type connection struct {
+	client  *Client
+	mqtt    mqtt.Client
+	session int64
+	lost    chan error
+
+	publishing sync.Mutex
+	sent       map[string]string // the retained messages of this connection, by topic
+	healthAt   time.Time
+
+	mutex   sync.Mutex
+	sources map[string]chan struct{} // wakes the publisher of each source
+}
+
+// lose ends the connection; the first reason counts.
+func (n *connection) lose(err error) {
+	select {
+	case n.lost <- err:
+	default:
+	}
+}
+
+// begin subscribes, publishes the stations' state, and then says online.
+func (n *connection) begin(ctx context.Context) error {
+	c := n.client
+	filters := map[string]byte{}
+	for _, station := range c.options.Stations {
+		filters[c.topics.commands(station.Name())] = qos
+	}
+	if len(filters) > 0 {
+		token := n.mqtt.SubscribeMultiple(filters, func(_ mqtt.Client, message mqtt.Message) { c.receive(message) }) //nolint:contextcheck // a command may outlive its connection
+		if err := wait(ctx, token, ackTimeout); err != nil {
+			return fmt.Errorf("subscribe to commands: %w", err)
+		}
+		granted := token.(*mqtt.SubscribeToken).Result()
+		for filter := range filters {
+			if code, answered := granted[filter]; answered && code > 2 {
+				return fmt.Errorf("subscribe to %s: the broker refuses it; allow it in the broker's access list", filter)
+			}
+		}
+	}
+	if err := n.publishSnapshots(ctx, true); err != nil {
+		return err
+	}
+	return n.publishRetained(ctx, c.topics.status(), Status{Status: "online", Session: n.session, Since: verdict.Time{Time: c.wall()}})
+}
+
+// work publishes until the connection is lost or ctx ends.
+func (n *connection) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var publishers sync.WaitGroup
+	defer publishers.Wait()
+	defer cancel()
+	start := func(source string) {
+		n.mutex.Lock()
+		defer n.mutex.Unlock()
+		if wake, running := n.sources[source]; running {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		wake := make(chan struct{}, 1)
+		n.sources[source] = wake
+		publishers.Go(func() {
+			if err := n.publishOutbox(ctx, source, wake); err != nil {
+				n.lose(err)
+			}
+		})
+	}
+	// First watch, then look: nothing falls between.
+	defer n.client.options.Ledger.Watch(start)()
+	sources, err := n.client.options.Ledger.Sources()
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		start(source)
+	}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-n.lost:
+			return lostError{fmt.Errorf("connection lost: %w", err)}
+		case <-n.client.changed:
+		case <-ticker.C:
+		}
+		if err := n.publishSnapshots(ctx, false); err != nil && ctx.Err() == nil {
+			n.lose(err)
+		}
+	}
+}
+
+// publishOutbox publishes a source's verdicts in order, one at a time; each
+// leaves the outbox when the broker has acknowledged it.
+func (n *connection) publishOutbox(ctx context.Context, source string, wake <-chan struct{}) error {
+	for {
+		entry, err := n.client.options.Ledger.Next(source)
+		if err != nil {
+			return err
+		}
+		if entry == nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-wake:
+			}
+			continue
+		}
+		if err := n.publishVerdict(ctx, entry); err != nil {
+			return err
+		}
+		if err := n.client.options.Ledger.Delivered(entry); err != nil {
+			if errors.Is(err, ledger.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) error {
+	event, err := verdict.Event(entry.Source, entry.Record)
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, n.mqtt.Publish(ofSource(entry.Source), qos, false, event), ackTimeout); err != nil {
+		return fmt.Errorf("publish verdict %s: %w", entry.ResultID, err)
+	}
+	return nil
+}
+
+// publishSnapshots publishes the stations' retained messages that changed;
+// health, in which something always changes, now and then.
+func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
+	n.publishing.Lock()
+	defer n.publishing.Unlock()
+	c := n.client
+	health := all || time.Since(n.healthAt) >= healthEvery
+	if health {
+		n.healthAt = time.Now()
+	}
+	for _, station := range c.options.Stations {
+		snapshot := c.options.Snapshot(station.Name()).with(n.session)
+		messages := map[string]any{"state": snapshot.State, "recipe": snapshot.Recipe, "counters": snapshot.Counters}
+		if health {
+			messages["health"] = snapshot.Health
+		}
+		for leaf, message := range messages {
+			if err := n.publishRetained(ctx, c.topics.station(station.Name(), leaf), message); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// publishRetained publishes a retained message, if it is another than before.
+func (n *connection) publishRetained(ctx context.Context, topic string, message any) error {
+	payload, err := verdict.JSON(message)
+	if err != nil {
+		return err
+	}
+	if n.sent[topic] == string(payload) {
+		return nil
+	}
+	if err := wait(ctx, n.mqtt.Publish(topic, qos, true, payload), ackTimeout); err != nil {
+		return fmt.Errorf("publish %s: %w", topic, err)
+	}
+	n.sent[topic] = string(payload)
+	return nil
+}
+
+// sayOffline tells the truth before the broker would have to, by the will.
+func (n *connection) sayOffline() error {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	if err := n.publishSnapshots(ctx, true); err != nil {
+		return err
+	}
+	n.publishing.Lock()
+	defer n.publishing.Unlock()
+	return n.publishRetained(ctx, n.client.topics.status(),
+		Status{Status: "offline", Session: n.session, Since: verdict.Time{Time: n.client.wall()}})
+}

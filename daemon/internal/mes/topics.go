@@ -1,0 +1,25 @@
+package mes
+
+import "strings"
+
+// root of all topics, with the version of their contract.
+const root = "insp/v1"
+
+// topics names the topics of a box.
+type topics struct{ site, line, box string }
+
+func (t topics) prefix() string { return root + "/" + t.site + "/" + t.line + "/" }
+
+func (t topics) status() string { return t.prefix() + "_box/" + t.box + "/status" }
+
+func (t topics) station(name, leaf string) string { return t.prefix() + name + "/" + leaf }
+
+// commands of a station, of whatever verb.
+func (t topics) commands(name string) string { return t.station(name, "cmd/+") }
+
+// verbOf is the verb of a command's topic.
+func verbOf(topic string) string { return topic[strings.LastIndexByte(topic, '/')+1:] }
+
+// ofSource is the topic of a source's verdicts. The source may be a station
+// that is configured no more.
+func ofSource(source string) string { return root + source + "/verdict" }

@@ -1,0 +1,163 @@
+package station
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"gladd/daemon/internal/inspection"
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
+)
+
+// Waits between attempts to record a verdict.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 2 * time.Second
+)
+
+// inspect inspects the frames in the order in which they were taken.
+func (s *Station) inspect() {
+	defer close(s.ended)
+	for next := range s.inspects {
+		s.busySince.Store(time.Now().UnixNano())
+		outcome := s.inspectOne(next)
+		s.finish(next, outcome)
+		s.busySince.Store(0)
+	}
+}
+
+// inspectOne brings one part to its outcome, in time to record it.
+func (s *Station) inspectOne(next *job) inspection.Outcome {
+	if next.failed != nil {
+		return inspection.Undefined(next.failed.Code, next.failed.Detail)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), next.deadline.Add(-s.reserve))
+	defer cancel()
+	waiting, stopWaiting := context.WithCancel(ctx)
+	defer stopWaiting()
+	defer context.AfterFunc(s.stop, stopWaiting)()
+	err := s.options.Turns.Take(waiting)
+	if s.stop.Err() != nil {
+		if err == nil {
+			s.options.Turns.Give()
+		}
+		return inspection.Undefined(verdict.ReasonShutdown, errShutdown.Error())
+	}
+	if err != nil {
+		return inspection.Undefined(verdict.ReasonDeadline,
+			fmt.Sprintf("the inspection could not begin within %s; the engines were busy", s.options.Deadline))
+	}
+	// A network that hangs keeps its turn, but not the verdict.
+	done := make(chan inspection.Outcome, 1)
+	go func() {
+		defer s.options.Turns.Give()
+		done <- s.call(ctx, next)
+	}()
+	select {
+	case outcome := <-done:
+		if outcome.Reason != nil && outcome.Reason.Code == verdict.ReasonDeadline {
+			outcome.Reason.Detail = s.lateDetail()
+		}
+		return outcome
+	case <-ctx.Done():
+	}
+	return inspection.Undefined(verdict.ReasonDeadline, s.lateDetail())
+}
+
+func (s *Station) lateDetail() string {
+	return fmt.Sprintf("the inspection was not done within %s", s.options.Deadline)
+}
+
+// call inspects; a panic becomes an outcome.
+func (s *Station) call(ctx context.Context, next *job) (outcome inspection.Outcome) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			reason := s.panicked("an inspection", caught)
+			outcome = inspection.Undefined(reason.Code, reason.Detail)
+		}
+	}()
+	return s.options.Model.Inspector.Inspect(ctx, inspection.Part{Picture: next.frame.Picture, Class: s.options.Model.Class})
+}
+
+func (s *Station) panicked(where string, caught any) *verdict.Reason {
+	s.options.Log.Error("panic during "+where, "station", s.options.Name, "panic", caught, "stack", string(debug.Stack()))
+	return &verdict.Reason{Code: verdict.ReasonInternal, Detail: fmt.Sprintf("panic: %v", caught)}
+}
+
+// finish records the outcome and tells of it. It does not give up: a trigger
+// without a record would be lost. Only at the end of the daemon it is left to
+// the next start, which finds it.
+func (s *Station) finish(next *job, outcome inspection.Outcome) {
+	stored := next.picture.wait(s, outcome.Evaluation, next.deadline.Add(-s.reserve/2))
+	if stored == nil {
+		next.picture.discard(s)
+	}
+	record := s.record(next, outcome, stored)
+	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
+		err := s.options.Ledger.Finish(s.source, record, next.deadline, stored)
+		s.status.fault(faultLedger, err)
+		if err == nil {
+			break
+		}
+		s.options.Log.Error("verdict cannot be recorded; trying again", "station", s.options.Name, "trigger_id", record.TriggerID, "error", err)
+		select {
+		case <-time.After(retry):
+			s.busySince.Store(time.Now().UnixNano()) // it goes on: a restart would not help
+		case <-s.giveUp.Done():
+			return
+		}
+		if errors.Is(err, ledger.ErrClosed) {
+			return
+		}
+	}
+	s.outstanding.Add(-1)
+	s.status.setBusy(s.full())
+	s.tell(Finished{Source: s.source, Record: record, Outcome: outcome, File: fileOf(next)})
+}
+
+func fileOf(next *job) string {
+	if next.frame == nil {
+		return next.file
+	}
+	return next.frame.File
+}
+
+// tell calls who listens; their panic is not the station's.
+func (s *Station) tell(finished Finished) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			s.panicked("the report of a verdict", caught)
+		}
+	}()
+	if s.options.Finished != nil {
+		s.options.Finished(finished)
+	}
+}
+
+// record completes a trigger's record.
+func (s *Station) record(next *job, outcome inspection.Outcome, stored *ledger.StoredImage) *verdict.Record {
+	record := next.draft
+	record.Evaluation, record.Reason = outcome.Evaluation, outcome.Reason
+	record.ResultState = verdict.StateOf(outcome.Evaluation, outcome.Reason)
+	record.Regions = outcome.Regions
+	if outcome.Scored {
+		score := outcome.Result.Score
+		record.AnomalyScore = &score
+	}
+	// Wall-clock times that cannot contradict each other; see verdict.Times.
+	triggered := record.Times.Triggered.Time
+	elapsed := time.Since(next.triggered)
+	record.Times.Finished = verdict.Time{Time: triggered.Add(elapsed)}
+	record.LatencyMS = verdict.Milliseconds(elapsed)
+	if next.frame != nil {
+		record.Times.Captured = &verdict.Time{Time: triggered.Add(next.frame.Captured.Sub(next.triggered))}
+		record.Image = &verdict.Image{
+			SHA256: next.sha256, Width: next.frame.Picture.Width, Height: next.frame.Picture.Height, Kept: stored != nil,
+		}
+		record.Diagnostics = outcome.Diagnostics(next.read)
+	}
+	return &record
+}

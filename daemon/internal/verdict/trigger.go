@@ -1,0 +1,142 @@
+package verdict
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a start command.
+const (
+	MaxCommandBytes = 16 << 10
+	MaxContextBytes = 2 << 10
+	maxTextBytes    = 256
+)
+
+// Start is the command that starts an inspection.
+type Start struct {
+	PartID        *string         `json:"part_id"`
+	CommandID     *string         `json:"command_id"`
+	ExpiresAt     *time.Time      `json:"expires_at"`
+	MeasurementID *string         `json:"measurement_id"`
+	Recipe        *string         `json:"recipe"`
+	Purpose       *Purpose        `json:"purpose"`
+	View          *string         `json:"view"`
+	Context       json.RawMessage `json:"context"`
+}
+
+// ParseStart reads a start command: a JSON object of known keys. Where the
+// command is refused, what could be read of its command id is still returned,
+// so that the reply can name it.
+func ParseStart(payload []byte) (start Start, err error) {
+	if len(payload) > MaxCommandBytes {
+		return Start{}, fmt.Errorf("expected at most %d bytes, found %d", MaxCommandBytes, len(payload))
+	}
+	if !utf8.Valid(payload) {
+		return Start{}, errors.New("expected JSON in UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.DisallowUnknownFields()
+	err = decoder.Decode(&start)
+	if err == nil && !bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) {
+		err = errors.New("not an object")
+	}
+	if err == nil {
+		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+	}
+	if err != nil {
+		var head struct {
+			CommandID *string `json:"command_id"`
+		}
+		// Best effort: the first error is the one to tell.
+		if json.Unmarshal(payload, &head) != nil || head.CommandID == nil || checkText("command_id", *head.CommandID) != nil {
+			return Start{}, fmt.Errorf("expected a JSON object such as {\"part_id\": \"P-0001\"}: %w", err)
+		}
+		return Start{CommandID: head.CommandID}, fmt.Errorf("expected a JSON object such as {\"part_id\": \"P-0001\"}: %w", err)
+	}
+	return start, start.check()
+}
+
+func (s *Start) check() error {
+	for key, text := range map[string]**string{
+		"part_id": &s.PartID, "measurement_id": &s.MeasurementID, "recipe": &s.Recipe, "view": &s.View, "command_id": &s.CommandID,
+	} {
+		if *text == nil {
+			continue
+		}
+		if err := checkText(key, **text); err != nil {
+			if key == "command_id" {
+				*text = nil // it cannot stand in the ledger
+			}
+			return err
+		}
+	}
+	if s.Purpose != nil && !slices.Contains(Purposes, *s.Purpose) {
+		return fmt.Errorf("purpose: expected one of %v, found %q", Purposes, *s.Purpose)
+	}
+	if bytes.Equal(s.Context, []byte("null")) {
+		s.Context = nil
+	}
+	if s.Context == nil {
+		return nil
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, s.Context); err != nil {
+		return fmt.Errorf("context: %w", err)
+	}
+	s.Context = compact.Bytes()
+	if s.Context[0] != '{' {
+		return errors.New("context: expected an object")
+	}
+	if len(s.Context) > MaxContextBytes {
+		return fmt.Errorf("context: expected at most %d bytes, found %d", MaxContextBytes, len(s.Context))
+	}
+	return nil
+}
+
+func checkText(key, text string) error {
+	switch {
+	case text == "":
+		return fmt.Errorf("%s: expected text, found nothing; leave the key out where there is none", key)
+	case len(text) > maxTextBytes:
+		return fmt.Errorf("%s: expected at most %d bytes, found %d", key, maxTextBytes, len(text))
+	case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%s: expected text without control characters", key)
+	}
+	return nil
+}
+
+// RefusalCode says why a trigger was refused.
+type RefusalCode string
+
+// The reasons of refusals. A refused trigger leaves no record but its count.
+const (
+	RefusedBusy          RefusalCode = "busy"           // no room in the station's queue
+	RefusedNotReady      RefusalCode = "not-ready"      // the station cannot inspect now
+	RefusedLedger        RefusalCode = "ledger"         // the trigger cannot be recorded
+	RefusedExpired       RefusalCode = "expired"        // the command came too late
+	RefusedUnknownRecipe RefusalCode = "unknown-recipe" // not the station's recipe
+	RefusedInvalid       RefusalCode = "invalid"        // the command cannot be understood
+)
+
+// Refusal is why a trigger was refused, for machines and for people.
+type Refusal struct {
+	Code   RefusalCode `json:"code"`
+	Detail string      `json:"detail"`
+}
+
+// Reply answers a start command.
+type Reply struct {
+	CommandID *string  `json:"command_id"`
+	TriggerID *string  `json:"trigger_id"` // null for a refused trigger
+	Accepted  bool     `json:"accepted"`
+	Reason    *Refusal `json:"reason"` // null for an accepted trigger
+}

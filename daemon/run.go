@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"gladd/configs"
+	"gladd/daemon/internal/app"
+	"gladd/engines"
+)
+
+// runCommand is 'gladd run'.
+type runCommand struct {
+	Config        string `required:"" help:"The configuration file." placeholder:"FILE"`
+	Print         bool   `help:"Print a readable line for each verdict on stdout, and a summary at the end."`
+	Trace         string `help:"Write an overlay of each inspected part below this folder." placeholder:"DIR"`
+	UntilFinished bool   `help:"End when every camera has given its last picture (folder: and video: cameras)."`
+}
+
+// Help is shown below the flags.
+func (runCommand) Help() string {
+	return `Takes triggers, inspects parts, and publishes a verdict for every trigger over MQTT, until it is told to end (SIGTERM or Ctrl-C): then no new triggers are taken, waiting parts become Undefined, and what the broker does not have yet is sent.
+
+Exit code: 0 ended as told; 1 the machine failed (ledger, ports); 2 wrong usage, configuration or bundle.`
+}
+
+// Run is the daemon.
+func (c *runCommand) Run(env *environment) error {
+	config, err := configs.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	var lines io.Writer
+	if c.Print {
+		lines = env.stdout
+	}
+	err = app.Run(env.ctx, app.RunOptions{
+		Config:        config,
+		Software:      "gladd " + version,
+		Log:           env.serviceLog(),
+		Print:         lines,
+		TraceDir:      c.Trace,
+		UntilFinished: c.UntilFinished,
+	})
+	if errors.As(err, &app.FaultError{}) {
+		return failure{err}
+	}
+	return err
+}
+
+// configCommand is 'gladd config'.
+type configCommand struct {
+	Check configCheckCommand `cmd:"" help:"Check a configuration file and the bundles that it names."`
+}
+
+// configCheckCommand is 'gladd config check'.
+type configCheckCommand struct {
+	File string `arg:"" help:"The configuration file."`
+}
+
+// Run checks.
+func (c *configCheckCommand) Run(env *environment) error {
+	config, err := configs.Load(c.File)
+	if err != nil {
+		return err
+	}
+	var found []error
+	for _, name := range config.RecipeNames() {
+		recipe := config.Recipes[name]
+		bundle, err := engines.Load(recipe.Bundle)
+		if err == nil {
+			_, err = bundle.Manifest.Class(recipe.Class)
+		}
+		if err != nil {
+			found = append(found, fmt.Errorf("%s: recipes.%s: %w", c.File, name, err))
+		}
+	}
+	if found != nil {
+		return errors.Join(found...)
+	}
+	_, err = fmt.Fprintf(env.stdout, "%s is right: %d stations, %d recipes; verdicts go to %s\n",
+		c.File, len(config.Stations), len(config.Recipes), config.MQTT.Address())
+	return err
+}
