@@ -17,14 +17,14 @@ GOLANGCI_LINT := bin/tools/golangci-lint-v2.15.0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build ## inspect pictures and show the verdicts; BUNDLE=DIR DATA=DIR for your own
+demo: build ## run a line on a folder of pictures; BUNDLE=DIR DATA=DIR for your own
 	@scripts/demo.sh
 
 .PHONY: test
-test: setup ## run all tests
+test: setup-tests ## run all tests
 	go test -race ./...
 
 .PHONY: build
@@ -35,8 +35,19 @@ build: setup ## build bin/gladd
 setup: ## install what is missing: Debian packages, Go modules, ONNX Runtime's library
 	@scripts/setup.sh
 
+.PHONY: setup-tests
+setup-tests: ## and what the tests need: mosquitto, systemd's tools
+	@scripts/setup.sh tests
+
+# Where 'make install' puts things; DESTDIR is put before them.
+PREFIX := /usr/local
+
+.PHONY: install
+install: build ## install the program, its library, the unit and a first configuration
+	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
+
 .PHONY: bench
-bench: setup ## measure speed and memory; BUNDLE=DIR DATA=DIR for your own
+bench: setup-tests ## measure speed and memory; BUNDLE=DIR DATA=DIR for your own
 	@scripts/bench.sh
 
 .PHONY: lint

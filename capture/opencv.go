@@ -71,7 +71,12 @@ func openLive(kind, address, name string) *openCV {
 				}
 				opened = device
 			}
-			return gocv.OpenVideoCaptureWithAPI(opened, api)
+			device, err := gocv.OpenVideoCaptureWithAPI(opened, api)
+			if err != nil {
+				// OpenCV's text repeats the address with the password in it.
+				return nil, errors.New("no answer; is the address right, and the camera on?")
+			}
+			return device, nil
 		},
 	})
 }
@@ -85,6 +90,7 @@ func openVideo(path string, loop bool) *openCV {
 }
 
 func startOpenCV(source *openCV) *openCV {
+	silenceOpenCV()
 	source.wanted = make(chan struct{}, 1)
 	source.closing = make(chan struct{})
 	source.close = sync.OnceFunc(func() { close(source.closing) })

@@ -60,7 +60,11 @@ func IsLive(address string) bool {
 // SourceName is an address without the secrets that it may hold.
 func SourceName(address string) string {
 	kind, _, _ := strings.Cut(address, ":")
-	if kind != "rtsp" && kind != "rtsps" {
+	switch kind {
+	case "gstreamer": // a pipeline may hold one anywhere
+		return "gstreamer pipeline"
+	case "rtsp", "rtsps":
+	default:
 		return address
 	}
 	parsed, err := url.Parse(address)

@@ -12,10 +12,11 @@ import (
 
 // runCommand is 'gladd run'.
 type runCommand struct {
-	Config        string `required:"" help:"The configuration file." placeholder:"FILE"`
-	Print         bool   `help:"Print a readable line for each verdict on stdout, and a summary at the end."`
-	Trace         string `help:"Write an overlay of each inspected part below this folder." placeholder:"DIR"`
-	UntilFinished bool   `help:"End when every camera has given its last picture (folder: and video: cameras)."`
+	Config             string `required:"" help:"The configuration file." placeholder:"FILE"`
+	Print              bool   `help:"Print a readable line for each verdict on stdout, and a summary at the end."`
+	Trace              string `help:"Write an overlay of each inspected part below this folder." placeholder:"DIR"`
+	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, where the configuration names none." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
+	UntilFinished      bool   `help:"End when every camera has given its last picture (folder: and video: cameras)."`
 }
 
 // Help is shown below the flags.
@@ -30,6 +31,9 @@ func (c *runCommand) Run(env *environment) error {
 	config, err := configs.Load(c.Config)
 	if err != nil {
 		return err
+	}
+	if config.Engines.ONNXRuntimeLibrary == "" {
+		config.Engines.ONNXRuntimeLibrary = c.OnnxruntimeLibrary
 	}
 	var lines io.Writer
 	if c.Print {

@@ -2,6 +2,8 @@
 # Brings what building and running gladd needs and is not there yet: Debian
 # packages, Go modules, and ONNX Runtime's shared library in lib/. Called by make; run
 # again, it finds everything in place and does nothing.
+#   setup.sh         for building and running
+#   setup.sh tests   and for the tests: a broker and systemd's tools
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +29,11 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 { command -v pkg-config >/dev/null && pkg-config --exists opencv4; } || missing+=(libopencv-dev)
 if [ -z "${GLADD_ONNXRUNTIME_LIBRARY:-}" ] && [ ! -e "$library" ]; then
 	python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+fi
+if [ "${1:-}" = tests ]; then
+	export PATH=$PATH:/usr/sbin
+	command -v mosquitto >/dev/null || missing+=(mosquitto)
+	command -v systemd-analyze >/dev/null || missing+=(systemd)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || stop "missing: ${missing[*]} (names of Debian's packages)." \

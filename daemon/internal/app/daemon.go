@@ -338,8 +338,10 @@ func (d *daemon) stop() error {
 		d.gpu.Close()
 	}
 	errs = append(errs, d.closeEngines())
-	if d.ledger != nil {
+	if d.isReady() {
 		d.report.summary()
+	}
+	if d.ledger != nil {
 		errs = append(errs, d.ledger.Close())
 	}
 	if err := errors.Join(errs...); err != nil {

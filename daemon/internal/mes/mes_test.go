@@ -1,0 +1,442 @@
+package mes_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gladd/capture"
+	"gladd/daemon/internal/inspection"
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/mes"
+	"gladd/daemon/internal/mes/mestest"
+	"gladd/daemon/internal/station"
+	"gladd/daemon/internal/verdict"
+)
+
+const topic = "insp/v1/p/l/st-01/"
+
+type frames struct{}
+
+func (frames) Grab(context.Context) (*capture.Frame, error) {
+	return &capture.Frame{Picture: &capture.Picture{Width: 8, Height: 8, RGB: make([]byte, 192)}, Captured: time.Now()}, nil
+}
+func (frames) Close() error { return nil }
+
+type allGood struct{}
+
+func (allGood) Inspect(context.Context, inspection.Part) inspection.Outcome {
+	return inspection.Outcome{Evaluation: verdict.OK, Scored: true}
+}
+
+// logged collects a log.
+type logged struct {
+	mutex sync.Mutex
+	bytes.Buffer
+}
+
+func (l *logged) Write(text []byte) (int, error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.Buffer.Write(text)
+}
+
+func (l *logged) text() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.String()
+}
+
+// box is one station and its client.
+type box struct {
+	t       *testing.T
+	ledger  *ledger.Ledger
+	station *station.Station
+	client  *mes.Client
+	log     logged
+}
+
+func newBox(t *testing.T, broker mes.Broker) *box {
+	t.Helper()
+	b := &box{t: t}
+	log := slog.New(slog.NewTextHandler(&b.log, nil))
+	var err error
+	if b.ledger, err = ledger.Open(t.Context(), ledger.Options{Path: filepath.Join(t.TempDir(), "ledger.db")}); err != nil {
+		t.Fatal(err)
+	}
+	b.station = station.New(station.Options{
+		Site: "p", Line: "l", Name: "st-01",
+		Model:  station.Model{Inspector: allGood{}, Recipe: verdict.Recipe{Name: "screw", Version: "1"}},
+		Open:   func() (capture.Source, error) { return frames{}, nil },
+		Turns:  station.NewTurns(),
+		Ledger: b.ledger, Keep: station.KeepNone,
+		Deadline: 10 * time.Second, Queue: 100,
+		Changed: func() {
+			if b.client != nil {
+				b.client.Changed()
+			}
+		},
+		Log: log,
+	})
+	b.client = mes.New(mes.Options{
+		Broker: broker, Site: "p", Line: "l", Box: "box-1",
+		Stations: []mes.Station{b.station},
+		Snapshot: func(string) mes.Snapshot {
+			counters, err := b.ledger.Counters(b.station.Source())
+			if err != nil {
+				t.Error(err)
+			}
+			status := b.station.Status()
+			return mes.Snapshot{
+				State:    mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}},
+				Recipe:   mes.Recipe{Name: "screw"},
+				Health:   mes.Health{Reasons: []string{}},
+				Counters: mes.Counters{LedgerID: b.ledger.ID(), Counters: counters},
+			}
+		},
+		Ledger: b.ledger,
+		Log:    log,
+	})
+	b.station.Run()
+	b.client.Run(context.Background())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.station.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		b.client.Close() //nolint:errcheck // the broker may be gone
+		if err := b.ledger.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// trigger triggers at the station itself, as a sensor would.
+func (b *box) trigger(count int) {
+	b.t.Helper()
+	for range count {
+		if reply := b.station.Start(verdict.Start{}, time.Now(), ""); !reply.Accepted {
+			b.t.Fatalf("refused: %+v", reply.Reason)
+		}
+	}
+}
+
+func TestTriggerToVerdict(t *testing.T) {
+	embedded, err := mes.StartEmbedded("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer embedded.Close() //nolint:errcheck // the test is over
+	for name, url := range map[string]string{"mosquitto": mestest.StartMosquitto(t).URL(), "embedded": embedded.URL()} {
+		t.Run(name, func(t *testing.T) {
+			listener := mestest.Listen(t, url)
+			b := newBox(t, mes.Broker{URL: url})
+			listener.Wait("_box/box-1/status", mestest.Last(`"online"`))
+			for i := range 20 {
+				listener.Send(topic+"cmd/start", fmt.Sprintf(`{"part_id":"P-%04d","command_id":"c-%d"}`, i, i), false)
+			}
+			replies := listener.Wait("cmd/start/reply", mestest.Count(20))
+			verdicts := listener.Wait("/verdict", mestest.Count(20))
+			mestest.CheckOrder(t, verdicts, 20)
+			for i := range 20 {
+				reply, event := replies[i].JSON(t), verdicts[i].JSON(t)
+				data := event["data"].(map[string]any)
+				if reply["accepted"] != true || reply["command_id"] != fmt.Sprintf("c-%d", i) || reply["trigger_id"] != data["trigger_id"] {
+					t.Errorf("found reply %v to trigger %v", reply, data["trigger_id"])
+				}
+				if event["specversion"] != "1.0" || event["type"] != "io.gladd.verdict.v1" || event["source"] != "/p/l/st-01" ||
+					event["subject"] != fmt.Sprintf("P-%04d", i) || event["id"] != data["result_id"] {
+					t.Errorf("found event %v", verdicts[i].Payload)
+				}
+			}
+			listener.Wait("st-01/counters", mestest.Last(`"accepted":20,"evaluations":{"NotDecidable":0,"NotOK":0,"OK":20,"Undefined":0}`))
+
+			// Who comes later finds the retained messages, of this session.
+			later := mestest.Listen(t, url)
+			for _, leaf := range []string{"_box/box-1/status", "st-01/state", "st-01/recipe", "st-01/health", "st-01/counters"} {
+				message := later.Wait(leaf, mestest.Count(1))[0]
+				if !message.Retained || message.JSON(t)["session"] != 1.0 {
+					t.Errorf("%s: want it retained and of session 1, found %+v", leaf, message)
+				}
+			}
+			if state := later.Messages("st-01/state")[0].JSON(t); state["state"] != "Ready" || state["reason"] != nil {
+				t.Errorf("found %v", state)
+			}
+			if found := later.Messages("/verdict"); len(found) > 0 {
+				t.Errorf("a verdict was retained: %v", found)
+			}
+
+			// The truth is told before the connection ends.
+			if err := b.client.Close(); err != nil {
+				t.Error(err)
+			}
+			offline := listener.Wait("_box/box-1/status", mestest.Last(`"offline"`))
+			if last := offline[len(offline)-1].JSON(t); last["session"] != 1.0 {
+				t.Errorf("found %v", last)
+			}
+		})
+	}
+}
+
+func TestCommands(t *testing.T) {
+	broker := mestest.StartMosquitto(t)
+	listener := mestest.Listen(t, broker.URL())
+	// A command that was left behind before the box came.
+	listener.Send(topic+"cmd/start", `{"part_id":"of yesterday","command_id":"retained"}`, true)
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	listener.Wait("_box/box-1/status", mestest.Last(`"online"`))
+
+	send := func(payload string) map[string]any {
+		before := len(listener.Messages("cmd/start/reply"))
+		listener.Send(topic+"cmd/start", payload, false)
+		return listener.Wait("cmd/start/reply", mestest.Count(before+1))[before].JSON(t)
+	}
+	for name, test := range map[string]struct{ payload, code, id, detail string }{
+		"stale":            {`{"command_id":"c-stale","expires_at":"2020-01-01T00:00:00Z"}`, "expired", "c-stale", "it expired at 2020-01-01T00:00:00.000Z"},
+		"malformed":        {`{"part_id":`, "invalid", "", "unexpected EOF"},
+		"empty":            {``, "invalid", "", "EOF"},
+		"not an object":    {`["a"]`, "invalid", "", "expected a JSON object"},
+		"unknown key":      {`{"command_id":"c-key","expire_at":"2020-01-01T00:00:00Z"}`, "invalid", "c-key", `unknown field "expire_at"`},
+		"wrong type":       {`{"command_id":"c-type","part_id":7}`, "invalid", "c-type", "number"},
+		"oversized":        {`{"part_id":"` + strings.Repeat("x", 100_000) + `"}`, "invalid", "", "expected at most 16384 bytes, found 100014"},
+		"large context":    {`{"command_id":"c-context","context":{"a":"` + strings.Repeat("x", 3000) + `"}}`, "invalid", "c-context", "context: expected at most 2048 bytes"},
+		"long part id":     {`{"command_id":"c-long","part_id":"` + strings.Repeat("x", 300) + `"}`, "invalid", "c-long", "part_id: expected at most 256 bytes, found 300"},
+		"unknown purpose":  {`{"command_id":"c-purpose","purpose":"fun"}`, "invalid", "c-purpose", "purpose: expected one of"},
+		"unknown recipe":   {`{"command_id":"c-recipe","recipe":"nut"}`, "unknown-recipe", "c-recipe", `expected the active recipe screw, found "nut"`},
+		"long command id":  {`{"command_id":"` + strings.Repeat("x", 300) + `"}`, "invalid", "", "command_id: expected at most 256 bytes"},
+		"empty part id":    {`{"command_id":"c-empty","part_id":""}`, "invalid", "c-empty", "leave the key out"},
+		"two objects":      {`{} {}`, "invalid", "", "something follows"},
+		"control in an id": {`{"part_id":"a\nb"}`, "invalid", "", "control characters"},
+	} {
+		reply := send(test.payload)
+		reason, _ := reply["reason"].(map[string]any)
+		if reply["accepted"] != false || reason["code"] != test.code || !strings.Contains(fmt.Sprint(reason["detail"]), test.detail) {
+			t.Errorf("%s: want %s, %q, found %v", name, test.code, test.detail, reply)
+		}
+		if found, _ := reply["command_id"].(string); found != test.id {
+			t.Errorf("%s: want command id %q, found %v", name, test.id, reply["command_id"])
+		}
+	}
+	first := send(`{"command_id":"c-1","part_id":"P-1"}`)
+	again := send(`{"command_id":"c-1","part_id":"P-1"}`)
+	if first["accepted"] != true || fmt.Sprint(first) != fmt.Sprint(again) {
+		t.Errorf("a repeated command gets the first reply: %v, %v", first, again)
+	}
+	listener.Send(topic+"cmd/dance", `{"command_id":"c-dance"}`, false)
+	if reply := listener.Wait("cmd/dance/reply", mestest.Count(1))[0].JSON(t); !strings.Contains(fmt.Sprint(reply["reason"]), "this version of gladd has start") {
+		t.Errorf("found %v", reply)
+	}
+	// Only the one good command did anything.
+	listener.Wait("/verdict", mestest.Count(1))
+	if reply := send(`{"command_id":"c-2"}`); reply["accepted"] != true {
+		t.Errorf("found %v", reply)
+	}
+	verdicts := listener.Wait("/verdict", mestest.Count(2))
+	mestest.CheckOrder(t, verdicts, 2)
+	if event := verdicts[1].JSON(t); event["subject"] != nil {
+		t.Errorf("no part id, no subject: found %v", event["subject"])
+	}
+	if log := b.log.text(); !strings.Contains(log, "retained command ignored") {
+		t.Errorf("found %s", log)
+	}
+}
+
+func TestBrokerComesAndGoes(t *testing.T) {
+	broker := mestest.NewMosquitto(t)
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	b.trigger(10) // nobody listens yet
+	broker.Start()
+	listener := mestest.Listen(t, broker.URL())
+	listener.Wait("/verdict", mestest.Distinct(10))
+	for round := range 3 {
+		broker.Kill()
+		b.trigger(10)
+		broker.Start()
+		b.trigger(10)
+		verdicts := listener.Wait("/verdict", mestest.Distinct(10+20*(round+1)))
+		mestest.CheckOrder(t, verdicts, 10+20*(round+1))
+	}
+	if waiting, err := b.ledger.Waiting(""); err != nil || waiting.Count > 1 {
+		t.Errorf("the outbox empties: found %+v, %v", waiting, err)
+	}
+	// A fault that repeats is told once for each absence, not for each attempt.
+	if count := strings.Count(b.log.text(), "no connection to the broker"); count > 12 {
+		t.Errorf("want a few words on it, found %d:\n%s", count, b.log.text())
+	}
+}
+
+// What a station left that is configured no more is sent all the same.
+func TestLeftoversOfAnotherStation(t *testing.T) {
+	broker := mestest.StartMosquitto(t)
+	listener := mestest.Listen(t, broker.URL())
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	old, err := ledger.Open(t.Context(), ledger.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close() //nolint:errcheck // the test is over
+	record := &verdict.Record{TriggerID: "01J", Evaluation: verdict.OK, Context: []byte("{}")}
+	if _, _, err := old.Begin("/p/l/removed", record); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Finish("/p/l/removed", record, time.Time{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	client := mes.New(mes.Options{
+		Broker: mes.Broker{URL: broker.URL()}, Site: "p", Line: "l", Box: "box-1", Ledger: old, Log: slog.New(slog.DiscardHandler),
+	})
+	client.Run(t.Context())
+	defer client.Close() //nolint:errcheck // the test is over
+	message := listener.Wait("/verdict", mestest.Count(1))[0]
+	if message.Topic != "insp/v1/p/l/removed/verdict" || message.JSON(t)["source"] != "/p/l/removed" {
+		t.Errorf("found %+v", message)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	dir := t.TempDir()
+	passwords := filepath.Join(dir, "passwords")
+	if output, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "gladd", "right horse").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	access := filepath.Join(dir, "access")
+	write(t, access, "user gladd\ntopic readwrite #\n")
+	broker := mestest.StartMosquitto(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+access)
+	secret := filepath.Join(dir, "secret")
+	write(t, secret, "wrong horse\n")
+	b := newBox(t, mes.Broker{URL: broker.URL(), Username: "gladd", PasswordFile: secret})
+	problem := waitProblem(t, b.client, "connect")
+	if !strings.Contains(strings.ToLower(problem), "not authorized") {
+		t.Errorf("found %s", problem)
+	}
+	b.trigger(1)
+	write(t, secret, "right horse\nand nothing of this line\n") // it is read anew
+	waitConnected(t, b.client)
+	waitEmpty(t, b.ledger)
+	if strings.Contains(b.log.text(), "horse") {
+		t.Error("the log holds a password")
+	}
+}
+
+func TestForbiddenTopics(t *testing.T) {
+	access := filepath.Join(t.TempDir(), "access")
+	write(t, access, "topic write #\n")
+	broker := mestest.StartMosquitto(t, "allow_anonymous true", "acl_file "+access)
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	// Whatever the broker does with what may not be read, verdicts go out.
+	b.trigger(1)
+	waitEmpty(t, b.ledger)
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca, cert, key := certificates(t, dir, "broker")
+	otherCA, _, _ := certificates(t, dir, "other")
+	broker := mestest.StartMosquitto(t, "allow_anonymous true", "certfile "+cert, "keyfile "+key, "cafile "+ca)
+
+	stranger := newBox(t, mes.Broker{URL: broker.TLSURL(), CAFile: otherCA})
+	if problem := waitProblem(t, stranger.client, "certificate"); !strings.Contains(problem, "unknown authority") {
+		t.Errorf("found %s", problem)
+	}
+	b := newBox(t, mes.Broker{URL: broker.TLSURL(), CAFile: ca})
+	waitConnected(t, b.client)
+	b.trigger(3)
+	waitEmpty(t, b.ledger)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually asks until it is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	timeout := time.After(mestest.Patience)
+	for !so() {
+		select {
+		case <-timeout:
+			t.Fatalf("%s: it did not come so", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func waitConnected(t *testing.T, client *mes.Client) {
+	t.Helper()
+	eventually(t, "connected", func() bool { connected, _ := client.Connected(); return connected })
+}
+
+func waitProblem(t *testing.T, client *mes.Client, text string) (problem string) {
+	t.Helper()
+	eventually(t, "problem "+text, func() bool {
+		if _, err := client.Connected(); err != nil {
+			problem = err.Error()
+		}
+		return strings.Contains(problem, text) && problem != "not connected yet"
+	})
+	return problem
+}
+
+func waitEmpty(t *testing.T, l *ledger.Ledger) {
+	t.Helper()
+	eventually(t, "empty outbox", func() bool {
+		waiting, err := l.Waiting("")
+		return err == nil && waiting.Count == 0
+	})
+}
+
+// certificates makes an authority and a certificate of it for localhost.
+func certificates(t *testing.T, dir, name string) (ca, cert, key string) {
+	t.Helper()
+	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + " authority"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	serverKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	save := func(file, kind string, content []byte, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name+"-"+file)
+		write(t, path, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content})))
+		return path
+	}
+	content, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
+	ca = save("ca.pem", "CERTIFICATE", content, err)
+	content, err = x509.CreateCertificate(rand.Reader, server, authority, serverKey.Public(), authorityKey)
+	cert = save("cert.pem", "CERTIFICATE", content, err)
+	content, err = x509.MarshalPKCS8PrivateKey(serverKey)
+	key = save("key.pem", "PRIVATE KEY", content, err)
+	return ca, cert, key
+}
