@@ -191,7 +191,8 @@ func (c *Client) connect(ctx context.Context) error {
 		connected.mqtt.Disconnect(0)
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer connected.mqtt.Disconnect(0)
+	// Time for the DISCONNECT to go out: without it the broker sends the will.
+	defer connected.mqtt.Disconnect(500)
 	if err := connected.begin(ctx); err != nil {
 		return err
 	}

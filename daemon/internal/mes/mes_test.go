@@ -27,6 +27,7 @@ import (
 	"gladd/daemon/internal/mes/mestest"
 	"gladd/daemon/internal/station"
 	"gladd/daemon/internal/verdict"
+	"gladd/pipeline"
 )
 
 const topic = "insp/v1/p/l/st-01/"
@@ -41,7 +42,9 @@ func (frames) Close() error { return nil }
 type allGood struct{}
 
 func (allGood) Inspect(context.Context, inspection.Part) inspection.Outcome {
-	return inspection.Outcome{Evaluation: verdict.OK, Scored: true}
+	outcome := inspection.Outcome{Evaluation: verdict.OK, Scored: true}
+	outcome.Result.SwitchReason = pipeline.SwitchNone
+	return outcome
 }
 
 // logged collects a log.
@@ -75,13 +78,14 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 	t.Helper()
 	b := &box{t: t}
 	log := slog.New(slog.NewTextHandler(&b.log, nil))
+	threshold := 0.5
 	var err error
 	if b.ledger, err = ledger.Open(t.Context(), ledger.Options{Path: filepath.Join(t.TempDir(), "ledger.db")}); err != nil {
 		t.Fatal(err)
 	}
 	b.station = station.New(station.Options{
 		Site: "p", Line: "l", Name: "st-01",
-		Model:  station.Model{Inspector: allGood{}, Recipe: verdict.Recipe{Name: "screw", Version: "1"}},
+		Model:  station.Model{Inspector: allGood{}, ImageThreshold: &threshold, Recipe: verdict.Recipe{Name: "screw", Version: "1"}},
 		Open:   func() (capture.Source, error) { return frames{}, nil },
 		Turns:  station.NewTurns(),
 		Ledger: b.ledger, Keep: station.KeepNone,
@@ -190,6 +194,12 @@ func TestTriggerToVerdict(t *testing.T) {
 			offline := listener.Wait("_box/box-1/status", mestest.Last(`"offline"`))
 			if last := offline[len(offline)-1].JSON(t); last["session"] != 1.0 {
 				t.Errorf("found %v", last)
+			}
+			// And the broker has nothing to add.
+			listener.Send("marker", "{}", false)
+			listener.Wait("marker", mestest.Count(1))
+			if all := listener.Messages("_box/box-1/status"); len(all) != 2 {
+				t.Errorf("want online and offline, found %v", all)
 			}
 		})
 	}

@@ -96,6 +96,9 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		next.picture.discard(s)
 	}
 	record := s.record(next, outcome, stored)
+	if _, err := verdict.JSON(record); err != nil { // a number that is none, where none was looked for
+		record = s.record(next, inspection.Undefined(verdict.ReasonInternal, "the result cannot be written: "+err.Error()), stored)
+	}
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
 		err := s.options.Ledger.Finish(s.source, record, next.deadline, stored)
 		s.status.fault(faultLedger, err)

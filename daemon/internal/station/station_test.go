@@ -9,6 +9,7 @@ import (
 	"image/png"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -219,8 +220,13 @@ func TestFaults(t *testing.T) {
 			return inspection.Undefined(verdict.ReasonEngine, "out of memory")
 		},
 			want: verdict.ReasonEngine, detail: "out of memory"},
-		"a network hangs":        {inspect: func(context.Context) inspection.Outcome { <-hang; return inspection.Outcome{Evaluation: verdict.OK} }, want: verdict.ReasonDeadline, detail: "within 300ms"},
-		"the inspection panics":  {inspect: func(context.Context) inspection.Outcome { panic("index out of range") }, want: verdict.ReasonInternal, detail: "panic: index out of range"},
+		"a network hangs":       {inspect: func(context.Context) inspection.Outcome { <-hang; return inspection.Outcome{Evaluation: verdict.OK} }, want: verdict.ReasonDeadline, detail: "within 300ms"},
+		"the inspection panics": {inspect: func(context.Context) inspection.Outcome { panic("index out of range") }, want: verdict.ReasonInternal, detail: "panic: index out of range"},
+		"a number is none": {inspect: func(context.Context) inspection.Outcome {
+			outcome := inspection.Outcome{Evaluation: verdict.OK, Scored: true}
+			outcome.Result.Score = math.NaN()
+			return outcome
+		}, want: verdict.ReasonInternal, detail: "unsupported value: NaN"},
 		"the engines are busy":   {change: func(o *Options) { _ = o.Turns.Take(context.Background()) }, want: verdict.ReasonDeadline, detail: "the engines were busy"},
 		"the listener panics":    {change: func(o *Options) { told := o.Finished; o.Finished = func(f Finished) { told(f); panic("listener") } }, want: "", detail: ""},
 		"pictures are not taken": {change: func(o *Options) { o.Images = ledger.NewImages(o.Ledger, "/dev/null/images", 1) }, want: "", detail: ""},

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	_ "embed" // for Schema
 	"encoding/json"
 	"fmt"
 )
@@ -54,3 +55,8 @@ func Event(source string, record []byte) ([]byte, error) {
 	}
 	return JSON(wrapped)
 }
+
+// Schema is the JSON Schema of a record.
+//
+//go:embed verdict.v1.schema.json
+var Schema []byte

@@ -2,8 +2,10 @@ package mestest
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,9 @@ type Listener struct {
 	came     chan struct{} // closed and replaced with every message
 }
 
+// listeners counts them: the broker throws out a client whose id another takes.
+var listeners atomic.Int64
+
 // Patience is how long a test waits for what must come.
 const Patience = 40 * time.Second
 
@@ -45,7 +50,7 @@ const Patience = 40 * time.Second
 func Listen(t testing.TB, url string) *Listener {
 	t.Helper()
 	l := &Listener{t: t, came: make(chan struct{})}
-	options := mqtt.NewClientOptions().AddBroker(url).SetClientID("mes-" + t.Name()).SetCleanSession(true).
+	options := mqtt.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprintf("mes-%d", listeners.Add(1))).SetCleanSession(true).
 		SetAutoReconnect(true).SetConnectRetry(true).SetMaxReconnectInterval(50 * time.Millisecond).SetConnectRetryInterval(50 * time.Millisecond)
 	subscribed := make(chan struct{}, 100)
 	options.SetOnConnectHandler(func(client mqtt.Client) {

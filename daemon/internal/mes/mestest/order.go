@@ -1,9 +1,15 @@
 package mestest
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+
+	"gladd/daemon/internal/verdict/verdicttest"
+)
 
 // CheckOrder checks that a station's verdicts came in order and without gaps,
-// from sequence 1 to count, each at least once, repeated ones as they were.
+// from sequence 1 to count, each at least once and by its schema, repeated ones
+// as they were.
 // It returns the records by trigger id.
 func CheckOrder(t testing.TB, verdicts []Message, count int) map[string]map[string]any {
 	t.Helper()
@@ -20,6 +26,15 @@ func CheckOrder(t testing.TB, verdicts []Message, count int) map[string]map[stri
 			continue
 		}
 		payloads[event["id"]] = message.Payload
+		var parts struct {
+			Data json.RawMessage `json:"data"`
+		}
+		if err := json.Unmarshal([]byte(message.Payload), &parts); err != nil {
+			t.Fatal(err)
+		}
+		if err := verdicttest.Validate(parts.Data); err != nil {
+			t.Errorf("a verdict breaks its schema: %v", err)
+		}
 		if data["sequence"] != next {
 			t.Fatalf("want sequence %v, found %v", next, data["sequence"])
 		}
