@@ -80,8 +80,12 @@ func Run(ctx context.Context, options RunOptions) error {
 		ready:   make(chan struct{}),
 	}
 	err := d.start(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = d.work(ctx)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		d.log.Info("told to end before it was ready")
+		err = nil
 	}
 	d.notify.stopping()
 	return errors.Join(err, d.stop()) //nolint:contextcheck // the end outlives ctx
@@ -146,7 +150,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 		if !tried {
 			recipe.model, recipe.err = openRecipe(ctx, opened, each.Recipe, d.config.Recipes[each.Recipe], d.options.Software)
 			if errors.Is(recipe.err, context.Canceled) {
-				return FaultError{fmt.Errorf("stopped while the models were opened: %w", recipe.err)}
+				return recipe.err
 			}
 			if recipe.err != nil {
 				failures = append(failures, fmt.Errorf("recipe %s: %w", each.Recipe, recipe.err))

@@ -51,7 +51,7 @@ func (d *daemon) triggerByFolder(ctx context.Context, each *station.Station, con
 
 // pruneEvery is how often pictures and records that need not be kept are
 // looked for.
-const pruneEvery = time.Minute
+const pruneEvery = 10 * time.Second
 
 // prune removes them, in small steps.
 func (d *daemon) prune(ctx context.Context) {

@@ -47,8 +47,11 @@ type Waiting struct {
 // Waiting says how much of a source's outbox waits; an empty source: of all.
 func (l *Ledger) Waiting(source string) (waiting Waiting, err error) {
 	var oldest sql.NullInt64
-	if err := l.reads.QueryRow(`SELECT count(*), min(entered) FROM outbox WHERE source = ? OR ? = ''`, source, source).
-		Scan(&waiting.Count, &oldest); err != nil {
+	query, arguments := `SELECT count(*), min(entered) FROM outbox`, []any{}
+	if source != "" {
+		query, arguments = query+` WHERE source = ?`, []any{source}
+	}
+	if err := l.reads.QueryRow(query, arguments...).Scan(&waiting.Count, &oldest); err != nil {
 		return waiting, fmt.Errorf("ledger: outbox: %w", err)
 	}
 	if oldest.Valid {

@@ -53,7 +53,7 @@ CREATE TABLE sequences (source TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT 
 CREATE TABLE outbox (
 	source    TEXT NOT NULL,
 	sequence  INTEGER NOT NULL,
-	result_id TEXT NOT NULL REFERENCES results,
+	result_id TEXT NOT NULL,
 	entered   INTEGER NOT NULL, -- Unix milliseconds
 	PRIMARY KEY (source, sequence)
 ) WITHOUT ROWID;
@@ -84,6 +84,7 @@ CREATE TABLE reviews (
 	reviewed  INTEGER NOT NULL, -- Unix milliseconds
 	review    TEXT NOT NULL
 );
+CREATE INDEX reviews_by_result ON reviews (result_id);
 `,
 }
 

@@ -61,6 +61,8 @@ type Client struct {
 	topics   topics
 	commands map[string]chan command // by station
 
+	session int64 // the last one; of keepConnected only
+
 	mutex      sync.Mutex
 	connection *connection // nil while there is none
 	problem    error       // why there is none
@@ -165,9 +167,13 @@ func (e lostError) Unwrap() error { return e.error }
 // connection ended.
 func (c *Client) connect(ctx context.Context) error {
 	session, err := c.options.Ledger.NextSession()
-	if err != nil {
+	if err != nil && c.session == 0 {
 		return fmt.Errorf("new session: %w", err)
 	}
+	if err != nil { // on a full disk; better a number that is given again after a restart than no connection
+		session = c.session + 1
+	}
+	c.session = session
 	connected := &connection{
 		client:  c,
 		session: session,

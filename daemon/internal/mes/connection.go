@@ -121,17 +121,17 @@ func (n *connection) work(ctx context.Context) error {
 }
 
 // publishOutbox publishes a source's verdicts in order, one at a time; each
-// leaves the outbox when the broker has acknowledged it.
+// leaves the outbox when the broker has acknowledged it. It returns why the
+// connection is of no more use.
 func (n *connection) publishOutbox(ctx context.Context, source string, wake <-chan struct{}) error {
-	for {
-		entry, err := n.client.options.Ledger.Next(source)
-		if err != nil {
-			return err
+	for ctx.Err() == nil {
+		var entry *ledger.Entry
+		if !n.insist(ctx, func() (err error) { entry, err = n.client.options.Ledger.Next(source); return err }) {
+			return nil
 		}
 		if entry == nil {
 			select {
 			case <-ctx.Done():
-				return nil
 			case <-wake:
 			}
 			continue
@@ -139,11 +139,35 @@ func (n *connection) publishOutbox(ctx context.Context, source string, wake <-ch
 		if err := n.publishVerdict(ctx, entry); err != nil {
 			return err
 		}
-		if err := n.client.options.Ledger.Delivered(entry); err != nil {
-			if errors.Is(err, ledger.ErrClosed) {
-				return nil
-			}
-			return err
+		// The next one goes out only when this one's delivery is noted: it would
+		// come again after a restart, behind the next.
+		if !n.insist(ctx, func() error { return n.client.options.Ledger.Delivered(entry) }) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// insist does something with the ledger until it succeeds; a full disk is no
+// reason to leave the broker. It returns false when the connection ends first.
+func (n *connection) insist(ctx context.Context, do func() error) bool {
+	told := false
+	for {
+		err := do()
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, ledger.ErrClosed) {
+			return false
+		}
+		if !told {
+			n.client.options.Log.Error("the outbox cannot be used; trying until it can", "error", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(lookEvery):
 		}
 	}
 }

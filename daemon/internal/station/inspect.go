@@ -105,7 +105,9 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		if err == nil {
 			break
 		}
-		s.options.Log.Error("verdict cannot be recorded; trying again", "station", s.options.Name, "trigger_id", record.TriggerID, "error", err)
+		if retry == firstRetry { // once, not at every attempt
+			s.options.Log.Error("verdict cannot be recorded; trying until it can", "station", s.options.Name, "trigger_id", record.TriggerID, "error", err)
+		}
 		select {
 		case <-time.After(retry):
 			s.busySince.Store(time.Now().UnixNano()) // it goes on: a restart would not help

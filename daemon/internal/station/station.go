@@ -108,6 +108,7 @@ type Station struct {
 	camera    camera
 
 	status      status
+	refused     refusalLog
 	outstanding atomic.Int64 // accepted triggers without a record
 	busySince   atomic.Int64 // Unix nanoseconds at which the job under way began; 0: none
 }
@@ -205,6 +206,7 @@ func (s *Station) accept(start verdict.Start, received time.Time, file string) v
 	if repeated {
 		return reply
 	}
+	s.refused.over(s.options.Log, s.options.Name)
 	s.outstanding.Add(1)
 	s.status.setBusy(s.full())
 	s.captures <- accepted // as many as there is room for: see decide
@@ -250,7 +252,7 @@ func (s *Station) refuse(commandID *string, code verdict.RefusalCode, detail str
 	if err != nil {
 		s.status.fault(faultLedger, err)
 	}
-	s.options.Log.Warn("trigger refused", "station", s.options.Name, "reason", code, "detail", detail)
+	s.refused.tell(s.options.Log, s.options.Name, code, detail)
 	return reply
 }
 

@@ -352,6 +352,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A row of refusals is two lines of the log, however long it is.
+func TestRefusalsAreToldOnce(t *testing.T) {
+	var log bytes.Buffer
+	b := newBench(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	b.Run()
+	for range 50 {
+		b.Start(verdict.Start{Recipe: text("nut")}, time.Now(), "")
+	}
+	b.start(verdict.Start{})
+	b.wait(1)
+	if count := strings.Count(log.String(), "\n"); count != 2 || !strings.Contains(log.String(), "count=50") {
+		t.Errorf("found\n%s", &log)
+	}
+}
+
 // SIGTERM with a full queue: the inspection under way ends, waiting ones are
 // Undefined.
 func TestStopWithFullQueue(t *testing.T) {
