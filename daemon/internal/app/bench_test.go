@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gladd/capture"
-	"gladd/daemon/internal/app"
 	"gladd/daemon/internal/inspection"
 	"gladd/engines/enginetest"
 	"gladd/pipeline"
@@ -18,7 +17,7 @@ import (
 
 // benchModel opens the model and lists the pictures that 'make bench' names;
 // without it the golden bundle's.
-func benchModel(b *testing.B) (*app.Model, []capture.File) {
+func benchModel(b *testing.B) (*inspection.Model, []capture.File) {
 	b.Helper()
 	bundle, data := os.Getenv("GLADD_BENCH_BUNDLE"), os.Getenv("GLADD_BENCH_DATA")
 	if bundle == "" {
@@ -34,7 +33,7 @@ func benchModel(b *testing.B) (*app.Model, []capture.File) {
 
 // inspectFile does for a picture what 'gladd inspect' does, and returns where
 // the time went.
-func inspectFile(b *testing.B, model *app.Model, file capture.File) (pipeline.Timings, time.Duration) {
+func inspectFile(b *testing.B, model *inspection.Model, file capture.File) (pipeline.Timings, time.Duration) {
 	b.Helper()
 	began := time.Now()
 	picture, err := capture.ReadPicture(file.Path, 0)

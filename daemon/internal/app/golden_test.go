@@ -19,7 +19,7 @@ import (
 	"gladd/pipeline"
 )
 
-func openModel(t testing.TB, bundle *engines.Bundle) *app.Model {
+func openModel(t testing.TB, bundle *engines.Bundle) *inspection.Model {
 	t.Helper()
 	opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -53,7 +53,7 @@ func readJSON(t *testing.T, path string, out any) {
 	}
 }
 
-func inspect(t *testing.T, model *app.Model, picture string, part inspection.Part) inspection.Outcome {
+func inspect(t *testing.T, model *inspection.Model, picture string, part inspection.Part) inspection.Outcome {
 	t.Helper()
 	var err error
 	if part.Picture, err = capture.ReadPicture(picture, 0); err != nil {

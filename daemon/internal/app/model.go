@@ -44,20 +44,9 @@ func (e *Engines) Close() error {
 	return errors.Join(append(errs, e.backend.Close())...)
 }
 
-// Model is a bundle that is ready to inspect.
-type Model struct {
-	Bundle *engines.Bundle
-	Method engines.Method
-	// Calibration in use; nil: there is none for the method.
-	Calibration *engines.Calibration
-	Runtime     engines.Runtime
-	Parameters  pipeline.Parameters
-	Inspector   *inspection.Inspector
-}
-
 // OpenModel makes a bundle ready to inspect in a mode. The model ends with the
 // engines.
-func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*Model, error) {
+func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*inspection.Model, error) {
 	if mode != ModeExact {
 		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", mode, ModeExact)
 	}
@@ -69,14 +58,14 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		}
 		e.networks[bundle.ModelDigest] = networks
 	}
-	model := &Model{Bundle: bundle, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
+	model := &inspection.Model{Bundle: bundle, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	model.Method = engines.Method{
 		Backend:   model.Runtime.Backend,
 		Precision: model.Runtime.Precision,
 		Mode:      mode,
 		Plan:      PlanExact,
 	}
-	thresholds, uncalibrated := model.calibrate()
+	thresholds, uncalibrated := calibrate(model)
 	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
@@ -90,7 +79,7 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 
 // calibrate looks for the calibration of the model's method and puts its gate
 // threshold into the parameters.
-func (m *Model) calibrate() (thresholds *verdict.Thresholds, uncalibrated verdict.Reason) {
+func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrated verdict.Reason) {
 	calibration, state := m.Bundle.Calibration(m.Method)
 	switch state {
 	case engines.Calibrated:

@@ -29,7 +29,7 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 	if err != nil {
 		return station.Model{}, err
 	}
-	if err := model.selfTest(ctx, class); err != nil {
+	if err := selfTest(ctx, model, class); err != nil {
 		return station.Model{}, fmt.Errorf("self-test of recipe %s: %w", name, err)
 	}
 	ready := station.Model{
@@ -77,7 +77,7 @@ func recipeDigest(recipe configs.Recipe, model station.Model) string {
 
 // selfTest inspects a picture of nothing: every network must answer with
 // finite numbers before a part depends on it.
-func (m *Model) selfTest(ctx context.Context, class int) error {
+func selfTest(ctx context.Context, m *inspection.Model, class int) error {
 	picture := &capture.Picture{
 		Width:  max(m.Parameters.Image.Width, capture.MinSide),
 		Height: max(m.Parameters.Image.Height, capture.MinSide),

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gladd/capture"
-	"gladd/daemon/internal/app"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 )
@@ -86,7 +85,7 @@ func (e UsageError) Unwrap() error { return e.error }
 
 // Run inspects the pictures in order. An error means that the batch was ended
 // before all were done; a picture that cannot be inspected is no error.
-func (b *Batch) Run(ctx context.Context, model *app.Model) (Summary, error) {
+func (b *Batch) Run(ctx context.Context, model *inspection.Model) (Summary, error) {
 	summary := Summary{ByEvaluation: map[verdict.Evaluation]int{}}
 	// Not before: a bundle that is refused leaves no folder behind.
 	if b.options.TraceDir != "" {
@@ -115,7 +114,7 @@ func (b *Batch) Run(ctx context.Context, model *app.Model) (Summary, error) {
 }
 
 // inspect inspects one picture.
-func (b *Batch) inspect(ctx context.Context, model *app.Model, item *item) (inspection.Outcome, Record) {
+func (b *Batch) inspect(ctx context.Context, model *inspection.Model, item *item) (inspection.Outcome, Record) {
 	began := time.Now()
 	picture, err := capture.ReadPicture(item.Path, 0)
 	read := time.Since(began)
@@ -137,7 +136,7 @@ func (b *Batch) inspect(ctx context.Context, model *app.Model, item *item) (insp
 	return outcome, newRecord(item, picture, model, b.options.Class, outcome, read)
 }
 
-func (b *Batch) write(model *app.Model, item *item, outcome inspection.Outcome, record Record) error {
+func (b *Batch) write(model *inspection.Model, item *item, outcome inspection.Outcome, record Record) error {
 	line, err := record.line()
 	if err != nil {
 		return fmt.Errorf("result of %s: %w", item.Path, err)

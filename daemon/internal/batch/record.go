@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	"gladd/capture"
-	"gladd/daemon/internal/app"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 )
@@ -28,17 +27,11 @@ type Record struct {
 	Width          *int                `json:"width"`   // of the source picture
 	Height         *int                `json:"height"`
 	Class          *string             `json:"class"`
-	Bundle         bundleName          `json:"bundle"`
+	Bundle         verdict.Bundle      `json:"bundle"`
 	CalibrationID  *string             `json:"calibration_id"`
 	Method         method              `json:"method"`
 	NoiseReplaced  bool                `json:"noise_replaced"` // the noise came from a file
 	TimingsMS      verdict.TimingsMS   `json:"timings_ms"`
-}
-
-type bundleName struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	Digest  string `json:"digest"` // the model digest
 }
 
 type method struct {
@@ -49,7 +42,7 @@ type method struct {
 }
 
 // newRecord describes an outcome; picture is nil if it could not be read.
-func newRecord(item *item, picture *capture.Picture, model *app.Model, class string, outcome inspection.Outcome, read time.Duration) Record {
+func newRecord(item *item, picture *capture.Picture, model *inspection.Model, class string, outcome inspection.Outcome, read time.Duration) Record {
 	diagnostics := outcome.Diagnostics(read)
 	record := Record{
 		Image:          item.Path,
@@ -59,7 +52,7 @@ func newRecord(item *item, picture *capture.Picture, model *app.Model, class str
 		SwitchReason:   diagnostics.SwitchReason,
 		Gate:           diagnostics.Gate,
 		Regions:        outcome.Regions,
-		Bundle: bundleName{
+		Bundle: verdict.Bundle{
 			Name:    model.Bundle.Manifest.Name,
 			Version: model.Bundle.Manifest.Version,
 			Digest:  model.Bundle.ModelDigest,
