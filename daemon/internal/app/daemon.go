@@ -98,7 +98,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		return FaultError{err}
 	}
 	d.images = ledger.NewImages(d.ledger, d.config.Ledger.Images.Dir, int64(d.config.Ledger.Images.MaxBytes))
-	recovered, err := d.ledger.Recover(time.Now())
+	recovered, err := d.ledger.Recover(time.Now(), d.images)
 	if err != nil {
 		return FaultError{err}
 	}

@@ -1,12 +1,17 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"image/png"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -35,10 +40,7 @@ func NewImages(ledger *Ledger, dir string, maxBytes int64) *Images {
 
 // Store writes a trigger's picture, a PNG file, durably.
 func (i *Images) Store(station, triggerID string, at time.Time, content []byte) (*StoredImage, error) {
-	stored := &StoredImage{
-		path:  filepath.Join(station, at.UTC().Format(time.DateOnly), triggerID+".png"),
-		bytes: int64(len(content)),
-	}
+	stored := &StoredImage{path: pathOf(station, triggerID, at), bytes: int64(len(content))}
 	path := filepath.Join(i.dir, stored.path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("store picture: %w", err)
@@ -47,6 +49,53 @@ func (i *Images) Store(station, triggerID string, at time.Time, content []byte) 
 		return nil, fmt.Errorf("store picture: %w", err)
 	}
 	return stored, nil
+}
+
+// pathOf is a picture's path below the folder.
+func pathOf(station, triggerID string, at time.Time) string {
+	return filepath.Join(station, at.UTC().Format(time.DateOnly), triggerID+".png")
+}
+
+// recover looks for the picture of a trigger that an earlier run did not end,
+// and removes what is left of one that was not whole.
+func (i *Images) recover(source string, record *verdict.Record) (*StoredImage, *verdict.Image, error) {
+	relative := pathOf(source[strings.LastIndexByte(source, '/')+1:], record.TriggerID, record.Times.Triggered.Time)
+	path := filepath.Join(i.dir, relative)
+	// What was being written has the name with something before and after it.
+	parts, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"+record.TriggerID+"*"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("pictures of an earlier run: %w", err)
+	}
+	for _, part := range parts {
+		if err := os.Remove(part); err != nil {
+			return nil, nil, fmt.Errorf("pictures of an earlier run: %w", err)
+		}
+	}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("pictures of an earlier run: %w", err)
+	}
+	picture, err := png.Decode(bytes.NewReader(content))
+	if err != nil {
+		return nil, nil, i.remove(relative)
+	}
+	bounds := picture.Bounds()
+	digest := sha256.New()
+	row := make([]byte, 0, 3*bounds.Dx())
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		row = row[:0]
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			r, g, b, _ := picture.At(x, y).RGBA()
+			row = append(row, byte(r>>8), byte(g>>8), byte(b>>8))
+		}
+		digest.Write(row)
+	}
+	return &StoredImage{path: relative, bytes: int64(len(content))}, &verdict.Image{
+		SHA256: hex.EncodeToString(digest.Sum(nil)), Width: bounds.Dx(), Height: bounds.Dy(), Kept: true,
+	}, nil
 }
 
 // Discard removes a picture that no record will name.

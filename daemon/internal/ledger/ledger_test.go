@@ -1,11 +1,16 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,12 +135,42 @@ func TestCommandsAreAnsweredOnce(t *testing.T) {
 }
 
 func TestRecover(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ledger.db")
 	l := openTest(t, path)
+	images := func() *Images { return NewImages(l, filepath.Join(dir, "images"), 1<<30) }
 	finish(t, l, begin(t, l, ""), verdict.NotOK)
 	var unfinished []string
-	for range 3 {
-		unfinished = append(unfinished, begin(t, l, "").TriggerID)
+	var picture bytes.Buffer
+	rgba := image.NewRGBA(image.Rect(0, 0, 3, 2))
+	for i := range rgba.Pix {
+		rgba.Pix[i] = byte(40 * (i % 4))
+		if i%4 == 3 {
+			rgba.Pix[i] = 0xff
+		}
+	}
+	if err := png.Encode(&picture, rgba); err != nil {
+		t.Fatal(err)
+	}
+	// One with its picture, one with half of it, one without.
+	for i := range 3 {
+		record := begin(t, l, "")
+		unfinished = append(unfinished, record.TriggerID)
+		content := picture.Bytes()
+		if i == 1 {
+			content = content[:len(content)/2]
+		}
+		if i == 2 {
+			continue
+		}
+		stored, err := images().Store("st-01", record.TriggerID, record.Times.Triggered.Time, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := filepath.Join(dir, "images", filepath.Dir(stored.path), "."+filepath.Base(stored.path)+"123")
+		if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	id := l.ID()
 	if err := l.Close(); err != nil {
@@ -146,7 +181,7 @@ func TestRecover(t *testing.T) {
 		t.Errorf("the ledger's id stays: want %s, found %s", id, l.ID())
 	}
 	for _, want := range []int{3, 0} {
-		if recovered, err := l.Recover(time.Now()); err != nil || recovered != want {
+		if recovered, err := l.Recover(time.Now(), images()); err != nil || recovered != want {
 			t.Fatalf("want %d recovered, found %d, %v", want, recovered, err)
 		}
 	}
@@ -160,6 +195,24 @@ func TestRecover(t *testing.T) {
 			record.Sequence != int64(i+2) || record.Part.ID != nil {
 			t.Errorf("found %+v", record)
 		}
+		if i > 0 {
+			if record.Image != nil {
+				t.Errorf("found a picture %+v", record.Image)
+			}
+			continue
+		}
+		sum := sha256.Sum256(bytes.Repeat([]byte{0, 40, 80}, 6))
+		if record.Image == nil || !record.Image.Kept || record.Image.Width != 3 || record.Image.Height != 2 || record.Image.SHA256 != hex.EncodeToString(sum[:]) {
+			t.Errorf("the picture is evidence: found %+v", record.Image)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "images", "*", "*", "*"))
+	if err != nil || len(files) != 1 {
+		t.Errorf("want the one whole picture, found %v", files)
+	}
+	var noted int
+	if err := l.reads.QueryRow(`SELECT count(*) FROM images`).Scan(&noted); err != nil || noted != 1 {
+		t.Errorf("want it noted, found %d, %v", noted, err)
 	}
 }
 

@@ -188,7 +188,7 @@ func insertResult(tx transaction, source string, record *verdict.Record) error {
 				record.ResultID, record.TriggerID, source, record.Sequence, record.Evaluation, finished, string(encoded))
 		},
 		func() error {
-			return tx.exec(`UPDATE triggers SET finished = 1 WHERE trigger_id = ?`, record.TriggerID)
+			return tx.exec(`UPDATE triggers SET finished = 1, draft = '' WHERE trigger_id = ?`, record.TriggerID)
 		},
 		func() error {
 			return tx.exec(`INSERT INTO outbox (source, sequence, result_id, entered) VALUES (?, ?, ?, ?)`,
@@ -236,8 +236,9 @@ func (tx transaction) count(source, kind, name string, by int) error {
 }
 
 // Recover ends every trigger that an earlier run of the daemon left without a
-// record: Undefined, reason restarted. It returns their number.
-func (l *Ledger) Recover(now time.Time) (recovered int, err error) {
+// record: Undefined, reason restarted, with its picture if that was stored. It
+// returns their number.
+func (l *Ledger) Recover(now time.Time, images *Images) (recovered int, err error) {
 	rows, err := l.reads.Query(`SELECT source, draft FROM triggers WHERE finished = 0 ORDER BY source, rowid`)
 	if err != nil {
 		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
@@ -269,7 +270,11 @@ func (l *Ledger) Recover(now time.Time) (recovered int, err error) {
 		record.Times.Finished = verdict.Time{Time: now}
 		// The wall clock, for want of a better one; it may have been set.
 		record.LatencyMS = max(0, verdict.Milliseconds(now.Sub(record.Times.Triggered.Time)))
-		if err := l.Finish(one.source, record, time.Time{}, nil); err != nil {
+		var stored *StoredImage
+		if stored, record.Image, err = images.recover(one.source, record); err != nil {
+			return recovered, err
+		}
+		if err := l.Finish(one.source, record, time.Time{}, stored); err != nil {
 			return recovered, err
 		}
 		recovered++

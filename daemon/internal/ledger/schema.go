@@ -12,7 +12,8 @@ var migrations = []string{
 	`
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- Accepted triggers. draft is the record as far as it was known then.
+-- Accepted triggers. draft is the record as far as it was known then, and
+-- empty once there is a record.
 CREATE TABLE triggers (
 	trigger_id TEXT PRIMARY KEY,
 	source     TEXT NOT NULL,

@@ -60,6 +60,7 @@ type Client struct {
 	options  Options
 	topics   topics
 	commands map[string]chan command // by station
+	flood    chan struct{}           // holds a token for each reply to a command that there was no room for
 
 	session int64 // the last one; of keepConnected only
 
@@ -79,6 +80,7 @@ func New(options Options) *Client {
 		options:  options,
 		topics:   topics{site: options.Site, line: options.Line, box: options.Box},
 		commands: map[string]chan command{},
+		flood:    make(chan struct{}, commandsWaiting),
 		problem:  errors.New("not connected yet"),
 		changed:  make(chan struct{}, 1),
 		wall:     time.Now,

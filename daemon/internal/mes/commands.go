@@ -37,13 +37,27 @@ func (c *Client) receive(message mqtt.Message) {
 	select {
 	case queue <- command{verb: verb, payload: message.Payload(), received: time.Now()}:
 	default:
-		c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, verdict.RefusedBusy)
-		start, _ := verdict.ParseStart(message.Payload()) // only its id is wanted
-		go c.reply(context.Background(), station, verb, verdict.Reply{
+		c.refuseFlood(station, verb, message.Payload())
+	}
+}
+
+// refuseFlood refuses a command that there is no room for. Of a flood not even
+// every reply is sent, but every refusal is counted.
+func (c *Client) refuseFlood(station, verb string, payload []byte) {
+	c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, verdict.RefusedBusy)
+	select {
+	case c.flood <- struct{}{}:
+	default:
+		return
+	}
+	start, _ := verdict.ParseStart(payload) // only its id is wanted
+	go func() {
+		defer func() { <-c.flood }()
+		c.reply(context.Background(), station, verb, verdict.Reply{
 			CommandID: start.CommandID,
 			Reason:    &verdict.Refusal{Code: verdict.RefusedBusy, Detail: fmt.Sprintf("%d commands wait for their answer already", commandsWaiting)},
 		})
-	}
+	}()
 }
 
 // stationOf is the station's name in a command's topic.

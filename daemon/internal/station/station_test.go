@@ -247,6 +247,9 @@ func TestFaults(t *testing.T) {
 			}
 			for _, record := range b.wait(2) {
 				if test.want == "" {
+					if b.Status().State != Ready {
+						t.Errorf("it inspects all the same: found %+v", b.Status())
+					}
 					if record.Evaluation != verdict.OK || record.Image.Kept != (name != "pictures are not taken") {
 						t.Errorf("found %s, %+v", record.Evaluation, record.Image)
 					}

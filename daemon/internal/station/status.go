@@ -33,7 +33,8 @@ const (
 	faultCamera   fault = "camera"
 	faultFinished fault = "camera finished"
 	faultLedger   fault = "ledger"
-	faultImages   fault = "pictures"
+	// faultImages is for the station's health only: it inspects all the same.
+	faultImages fault = "pictures"
 )
 
 // status keeps a station's state.
@@ -64,7 +65,7 @@ func (s *status) update(change func()) {
 		next = Status{State: Halted, Reason: "gladd has ended"}
 	case !s.running:
 		next = Status{State: Preoperational, Reason: "starting"}
-	case len(s.faults) > 0:
+	case s.reason() != "":
 		next = Status{State: Error, Reason: s.reason()}
 	case s.busy:
 		next.State = SingleExecution
@@ -80,10 +81,16 @@ func (s *status) update(change func()) {
 	}
 }
 
+// reason is why the station cannot inspect; empty: it can.
 func (s *status) reason() string {
 	var kinds []fault
 	for kind := range s.faults {
-		kinds = append(kinds, kind)
+		if kind != faultImages {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) == 0 {
+		return ""
 	}
 	slices.Sort(kinds)
 	return string(kinds[0]) + ": " + s.faults[kinds[0]].Error()

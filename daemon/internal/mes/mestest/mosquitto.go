@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -108,6 +109,21 @@ func (m *Mosquitto) Kill() {
 	m.running.Process.Kill() //nolint:errcheck // it may have ended
 	<-m.exited
 	m.running = nil
+}
+
+// Pause stops the broker where it is: it is there and does not answer.
+func (m *Mosquitto) Pause() { m.signal(syscall.SIGSTOP) }
+
+// Resume has it go on.
+func (m *Mosquitto) Resume() { m.signal(syscall.SIGCONT) }
+
+func (m *Mosquitto) signal(signal syscall.Signal) {
+	m.t.Helper()
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if err := m.running.Process.Signal(signal); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func (m *Mosquitto) address() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
