@@ -36,7 +36,7 @@ setup: ## install what is missing: Debian packages, Go modules, ONNX Runtime's l
 	@scripts/setup.sh
 
 .PHONY: setup-tests
-setup-tests: ## and what the tests need: mosquitto, systemd's tools
+setup-tests: ## and what the tests need: mosquitto, systemd's tools, GStreamer's plugins
 	@scripts/setup.sh tests
 
 # Where 'make install' puts things; DESTDIR is put before them.

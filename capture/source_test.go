@@ -162,6 +162,29 @@ func TestLiveSource(t *testing.T) {
 	}
 }
 
+// A GStreamer pipeline: color bars, of which the first is white.
+func TestGStreamer(t *testing.T) {
+	source := open(t, "gstreamer:videotestsrc pattern=smpte is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! videoconvert ! video/x-raw,format=BGR ! appsink")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for range 3 {
+		frame, err := source.Grab(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if frame.Picture.Width != 320 || frame.Picture.Height != 240 {
+			t.Fatalf("found %dx%d", frame.Picture.Width, frame.Picture.Height)
+		}
+		// White, yellow, cyan: their reds and blues tell RGB from BGR.
+		for bar, want := range [][3]bool{{true, true, true}, {true, true, false}, {false, true, true}} {
+			pixel := frame.Picture.RGB[3*(50*320+320/7*bar+20):]
+			if found := [3]bool{pixel[0] > 100, pixel[1] > 100, pixel[2] > 100}; found != want {
+				t.Errorf("bar %d: want %v, found %v", bar, want, pixel[:3])
+			}
+		}
+	}
+}
+
 // A camera that hangs in its driver holds up nobody's deadline.
 func TestBlockedCamera(t *testing.T) {
 	hang := make(chan struct{})

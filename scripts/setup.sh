@@ -3,7 +3,7 @@
 # packages, Go modules, and ONNX Runtime's shared library in lib/. Called by make; run
 # again, it finds everything in place and does nothing.
 #   setup.sh         for building and running
-#   setup.sh tests   and for the tests: a broker and systemd's tools
+#   setup.sh tests   and for the tests: a broker, systemd's tools, GStreamer's test pictures
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,6 +34,7 @@ if [ "${1:-}" = tests ]; then
 	export PATH=$PATH:/usr/sbin
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	command -v systemd-analyze >/dev/null || missing+=(systemd)
+	ls /usr/lib/*/gstreamer-1.0/libgstvideotestsrc.so >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-base)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || stop "missing: ${missing[*]} (names of Debian's packages)." \

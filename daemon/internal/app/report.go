@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -48,7 +49,11 @@ func (r *report) verdict(name string, finished station.Finished) {
 	if record.Reason != nil {
 		attributes = append(attributes, "reason", record.Reason.Code, "detail", record.Reason.Detail)
 	}
-	r.log.Info("verdict", attributes...)
+	level := slog.LevelInfo
+	if record.ResultState == verdict.Failed {
+		level = slog.LevelWarn
+	}
+	r.log.Log(context.Background(), level, "verdict", attributes...)
 
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
