@@ -22,10 +22,10 @@ const (
 func (s *Station) inspect() {
 	defer close(s.ended)
 	for next := range s.inspects {
-		s.busySince.Store(time.Now().UnixNano())
+		s.goesOn()
 		outcome := s.inspectOne(next)
 		s.finish(next, outcome)
-		s.busySince.Store(0)
+		s.busySince.Store(nil)
 	}
 }
 
@@ -110,7 +110,7 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		}
 		select {
 		case <-time.After(retry):
-			s.busySince.Store(time.Now().UnixNano()) // it goes on: a restart would not help
+			s.goesOn() // a restart would not help
 		case <-s.giveUp.Done():
 			return
 		}
