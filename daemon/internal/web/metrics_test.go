@@ -1,0 +1,63 @@
+package web
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
+)
+
+func TestMetrics(t *testing.T) {
+	metrics := NewMetrics(MetricsSource{
+		Software: "gladd 1",
+		Stations: func() []Observed {
+			return []Observed{{
+				Station: "st-01", Outbox: 3, Outstanding: 2, Ready: true,
+				Counters: ledger.Counters{
+					Accepted:    7,
+					Evaluations: map[verdict.Evaluation]int64{verdict.OK: 5},
+					Reasons:     map[verdict.ReasonCode]int64{verdict.ReasonCamera: 2},
+					Refusals:    map[verdict.RefusalCode]int64{verdict.RefusedBusy: 4},
+				},
+			}}
+		},
+		GPUs: func() []ObservedGPU {
+			return []ObservedGPU{{Index: 1, Values: map[string]float64{"temperature_celsius": 61, "throttled": 0}}}
+		},
+		Connected: func() bool { return false },
+	})
+	score := 0.5
+	metrics.Observe("st-01", &verdict.Record{LatencyMS: 250, AnomalyScore: &score, Diagnostics: &verdict.Diagnostics{TimingsMS: verdict.TimingsMS{Compare: 100}}})
+	server, err := Start(Options{Listen: "127.0.0.1:0", Metrics: metrics, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close(t.Context()) //nolint:errcheck // the test is over
+	response, err := http.Get("http://" + server.Address() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it is only read
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`gladd_build_info{version="gladd 1"} 1`, `gladd_triggers_total{station="st-01"} 7`, `gladd_verdicts_total{evaluation="OK",station="st-01"} 5`,
+		`gladd_verdict_reasons_total{reason="camera",station="st-01"} 2`, `gladd_refusals_total{reason="busy",station="st-01"} 4`,
+		`gladd_outbox_length{station="st-01"} 3`, `gladd_queue_length{station="st-01"} 2`, `gladd_station_ready{station="st-01"} 1`,
+		`gladd_mqtt_connected 0`, `gladd_gpu_temperature_celsius{gpu="1"} 61`, `gladd_gpu_throttled{gpu="1"} 0`,
+		`gladd_stage_seconds_sum{stage="total",station="st-01"} 0.25`, `gladd_stage_seconds_sum{stage="compare",station="st-01"} 0.1`,
+	} {
+		if !strings.Contains(string(content), want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(string(content), "gladd_gpu_power_watts{") {
+		t.Error("what cannot be read is absent")
+	}
+}
