@@ -85,19 +85,27 @@ type process struct {
 	mutex  sync.Mutex
 	stderr bytes.Buffer
 	stdout bytes.Buffer
-	states []string // told to systemd
-	told   chan struct{}
+	states []string      // told to systemd
+	told   chan struct{} // closed and replaced when something new came
 }
 
-type locked struct {
-	mutex  *sync.Mutex
-	buffer *bytes.Buffer
+// stream collects an output of the process.
+type stream struct {
+	process *process
+	buffer  *bytes.Buffer
 }
 
-func (l locked) Write(text []byte) (int, error) {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	return l.buffer.Write(text)
+func (s stream) Write(text []byte) (int, error) {
+	s.process.mutex.Lock()
+	defer s.process.mutex.Unlock()
+	s.process.wake()
+	return s.buffer.Write(text)
+}
+
+// wake wakes who waits for something new; under the mutex.
+func (p *process) wake() {
+	close(p.told)
+	p.told = make(chan struct{})
 }
 
 // launch runs gladd and does not wait for it to be ready.
@@ -117,7 +125,7 @@ func launch(t *testing.T, arguments []string, environment ...string) *process {
 	p := &process{t: t, command: exec.Command(os.Args[0], arguments...), exited: make(chan struct{}), notify: notify, told: make(chan struct{})}
 	p.command.Env = append(os.Environ(), asProgram+"=1", "GLADD_ONNXRUNTIME_LIBRARY="+enginetest.Library(t), "NOTIFY_SOCKET="+socket)
 	p.command.Env = append(p.command.Env, environment...)
-	p.command.Stdout, p.command.Stderr = locked{&p.mutex, &p.stdout}, locked{&p.mutex, &p.stderr}
+	p.command.Stdout, p.command.Stderr = stream{p, &p.stdout}, stream{p, &p.stderr}
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,8 +151,7 @@ func (p *process) listen() {
 		}
 		p.mutex.Lock()
 		p.states = append(p.states, strings.Split(string(buffer[:n]), "\n")...)
-		close(p.told)
-		p.told = make(chan struct{})
+		p.wake()
 		p.mutex.Unlock()
 	}
 }
@@ -212,20 +219,32 @@ func (p *process) wait() int {
 	return p.command.ProcessState.ExitCode()
 }
 
-// logged returns a value of the first log line with a message.
+// logged waits for a log line with a message, and returns a value of it.
 func (p *process) logged(message, key string) string {
 	p.t.Helper()
-	for line := range strings.Lines(p.errors()) {
-		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			p.t.Errorf("the log is JSON where no terminal is: %q", line)
+	timeout := time.After(mestest.Patience)
+	for {
+		p.mutex.Lock()
+		log, told := p.stderr.String(), p.told
+		p.mutex.Unlock()
+		for line := range strings.Lines(log) {
+			if !strings.HasSuffix(line, "\n") {
+				break // the rest of it is on its way
+			}
+			var entry map[string]any
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				p.t.Errorf("the log is JSON where no terminal is: %q", line)
+			}
+			if entry["msg"] == message {
+				return fmt.Sprint(entry[key])
+			}
 		}
-		if entry["msg"] == message {
-			return fmt.Sprint(entry[key])
+		select {
+		case <-told:
+		case <-timeout:
+			p.t.Fatalf("no log line %q:\n%s", message, log)
 		}
 	}
-	p.t.Fatalf("no log line %q:\n%s", message, p.errors())
-	return ""
 }
 
 // get asks the daemon over HTTP.
