@@ -328,7 +328,7 @@ func (d *daemon) stop() error {
 		if left, err := d.mes.Drain(drain); err != nil || left > 0 {
 			d.log.Warn("verdicts stay in the outbox; they are sent after the next start", "count", left)
 		}
-		errs = append(errs, d.mes.Close())
+		d.mes.Close()
 	}
 	if d.web != nil {
 		closing, cancel := context.WithTimeout(context.Background(), endTimeout)

@@ -97,9 +97,7 @@ func newPlant(b *testing.B, stations int, keep station.KeepImages) *plant {
 				b.Error(err)
 			}
 		}
-		if err := p.client.Close(); err != nil {
-			b.Error(err)
-		}
+		p.client.Close()
 		if err := p.ledger.Close(); err != nil {
 			b.Error(err)
 		}

@@ -65,7 +65,8 @@ type Client struct {
 	session int64 // the last one; of keepConnected only
 
 	mutex      sync.Mutex
-	connection *connection // nil while there is none
+	open       *connection // from CONNECT on; nil while there is none
+	connection *connection // once the box is online; nil while it is not
 	problem    error       // why there is none
 	changed    chan struct{}
 
@@ -154,10 +155,18 @@ func (c *Client) setConnection(connection *connection, problem error) {
 	c.connection, c.problem = connection, problem
 }
 
+// setOpen keeps the connection for replies: commands may come before the box is
+// online.
+func (c *Client) setOpen(open *connection) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.open = open
+}
+
 func (c *Client) current() *connection {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	return c.connection
+	return c.open
 }
 
 // lostError is the end of a connection that was there.
@@ -199,8 +208,9 @@ func (c *Client) connect(ctx context.Context) error {
 		connected.mqtt.Disconnect(0)
 		return fmt.Errorf("connect: %w", err)
 	}
-	// Time for the DISCONNECT to go out: without it the broker sends the will.
-	defer connected.mqtt.Disconnect(500)
+	c.setOpen(connected)
+	defer c.setOpen(nil)
+	defer connected.end() //nolint:contextcheck // offline is said after ctx has ended
 	if err := connected.begin(ctx); err != nil {
 		return err
 	}
@@ -245,16 +255,11 @@ func (c *Client) Drain(ctx context.Context) (left int64, err error) {
 }
 
 // Close says offline and ends the connection. It may be called twice.
-func (c *Client) Close() error {
+func (c *Client) Close() {
 	if c.cancel == nil {
-		return nil
-	}
-	var err error
-	if connected := c.current(); connected != nil {
-		err = connected.sayOffline()
+		return
 	}
 	c.cancel()
 	c.done.Wait()
 	c.setConnection(nil, errors.New("closed"))
-	return err
 }

@@ -25,10 +25,10 @@ type connection struct {
 	mqtt    mqtt.Client
 	session int64
 	lost    chan error
+	online  bool // it was said, or tried
 
-	publishing sync.Mutex
-	sent       map[string]string // the retained messages of this connection, by topic
-	healthAt   time.Time
+	sent     map[string]string // the retained messages of this connection, by topic
+	healthAt time.Time
 
 	mutex   sync.Mutex
 	sources map[string]chan struct{} // wakes the publisher of each source
@@ -64,6 +64,7 @@ func (n *connection) begin(ctx context.Context) error {
 	if err := n.publishSnapshots(ctx, true); err != nil {
 		return err
 	}
+	n.online = true
 	return n.publishRetained(ctx, c.topics.status(), Status{Status: "online", Session: n.session, Since: verdict.Time{Time: c.wall()}})
 }
 
@@ -186,8 +187,6 @@ func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) er
 // publishSnapshots publishes the stations' retained messages that changed;
 // health, in which something always changes, now and then.
 func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
-	n.publishing.Lock()
-	defer n.publishing.Unlock()
 	c := n.client
 	health := all || time.Since(n.healthAt) >= healthEvery
 	if health {
@@ -224,15 +223,26 @@ func (n *connection) publishRetained(ctx context.Context, topic string, message 
 	return nil
 }
 
-// sayOffline tells the truth before the broker would have to, by the will.
+// end ends the connection; with the truth on the status topic, where the
+// broker still takes it, for after a clean DISCONNECT there is no will.
+func (n *connection) end() {
+	if n.online && n.mqtt.IsConnectionOpen() {
+		if err := n.sayOffline(); err != nil {
+			n.client.options.Log.Warn("the box could not say that it is offline", "error", err)
+			n.mqtt.Disconnect(0) // rudely: the broker sends the will
+			return
+		}
+	}
+	// Time for the DISCONNECT to go out: without it the broker sends the will.
+	n.mqtt.Disconnect(500)
+}
+
 func (n *connection) sayOffline() error {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
 	if err := n.publishSnapshots(ctx, true); err != nil {
 		return err
 	}
-	n.publishing.Lock()
-	defer n.publishing.Unlock()
 	return n.publishRetained(ctx, n.client.topics.status(),
 		Status{Status: "offline", Session: n.session, Since: verdict.Time{Time: n.client.wall()}})
 }
