@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gocv.io/x/gocv"
@@ -22,6 +23,8 @@ type openCV struct {
 	// frames; others when a frame is wanted.
 	live bool
 	loop bool
+
+	finished atomic.Bool // a file has no more frames
 
 	mutex   sync.Mutex
 	waiting []*grab
@@ -245,17 +248,13 @@ func (s *openCV) readUntilFailure(works func()) error {
 	return nil
 }
 
-// readFile reads a frame whenever one is wanted.
+// readFile reads a frame whenever one is wanted, and the next one ahead, so
+// that the last one is known to be the last.
 func (s *openCV) readFile() {
-	var device *gocv.VideoCapture
-	defer func() {
-		if device != nil {
-			device.Close()
-		}
-	}()
-	mat := gocv.NewMat()
-	defer mat.Close()
-	ended := false
+	reader := &fileReader{openCV: s, mat: gocv.NewMat()}
+	defer reader.close()
+	var next grabbed
+	ahead := false
 	for {
 		select {
 		case <-s.closing:
@@ -263,15 +262,26 @@ func (s *openCV) readFile() {
 		case <-s.wanted:
 		}
 		for !s.isClosing() && s.wantedBefore(time.Now()) {
-			result := grabbed{err: io.EOF}
-			if !ended {
-				result.frame, result.err = s.nextOfFile(&device, &mat)
-				ended = errors.Is(result.err, io.EOF)
+			if !ahead {
+				next.frame, next.err = reader.read()
 			}
+			result := next
+			if result.frame != nil {
+				result.frame.Captured = time.Now()
+			}
+			// The end stays; after a fault the file is tried again.
+			ahead = result.err == nil || errors.Is(result.err, io.EOF)
+			if result.err == nil {
+				next.frame, next.err = reader.read()
+			}
+			s.finished.Store(errors.Is(next.err, io.EOF))
 			s.deliverFirst(result)
 		}
 	}
 }
+
+// Finished says that a file has no more frames.
+func (s *openCV) Finished() bool { return s.finished.Load() }
 
 // deliverFirst gives a result to who asked first.
 func (s *openCV) deliverFirst(result grabbed) {
@@ -283,28 +293,41 @@ func (s *openCV) deliverFirst(result grabbed) {
 	}
 }
 
-func (s *openCV) nextOfFile(device **gocv.VideoCapture, mat *gocv.Mat) (*Frame, error) {
-	for attempt := range 2 {
-		if *device == nil {
-			opened, err := s.open()
+// fileReader reads the frames of a file in order.
+type fileReader struct {
+	*openCV
+	device *gocv.VideoCapture // nil while it is not open
+	mat    gocv.Mat
+}
+
+func (r *fileReader) close() {
+	if r.device != nil {
+		r.device.Close()
+		r.device = nil
+	}
+	r.mat.Close()
+}
+
+// read returns the next frame, [io.EOF] after the last.
+func (r *fileReader) read() (*Frame, error) {
+	for range 2 { // the second time from the beginning
+		if r.device == nil {
+			opened, err := r.open()
 			if err != nil {
-				return nil, fmt.Errorf("video %s: cannot be opened: %w", s.name, err)
+				return nil, fmt.Errorf("video %s: cannot be opened: %w", r.name, err)
 			}
-			*device = opened
+			r.device = opened
 		}
-		if (*device).Read(mat) && !mat.Empty() {
-			return toFrame(*mat)
+		if r.device.Read(&r.mat) && !r.mat.Empty() {
+			return toFrame(r.mat)
 		}
-		(*device).Close()
-		*device = nil
-		if !s.loop {
+		if !r.loop {
 			return nil, io.EOF
 		}
-		if attempt == 1 {
-			break
-		}
+		r.device.Close()
+		r.device = nil
 	}
-	return nil, fmt.Errorf("video %s: holds no frames", s.name)
+	return nil, fmt.Errorf("video %s: holds no frames", r.name)
 }
 
 // toFrame copies OpenCV's picture, which is BGR or gray.

@@ -76,6 +76,9 @@ func TestVideo(t *testing.T) {
 				if frame.Picture.Width != 64 || frame.Picture.Height != 48 || len(frame.Picture.RGB) != 64*48*3 {
 					t.Fatalf("frame %d: found %dx%d", i, frame.Picture.Width, frame.Picture.Height)
 				}
+				if finished := source.(*openCV).Finished(); finished != (name == "once" && i == 2) {
+					t.Errorf("frame %d: finished is %t", i, finished)
+				}
 				if gray := int(frame.Picture.RGB[3*(24*64+32)]); gray < int(want)-6 || gray > int(want)+6 {
 					t.Errorf("frame %d: want gray %d, found %d", i, want, gray)
 				}
@@ -112,6 +115,12 @@ func TestVideoThatIsNone(t *testing.T) {
 	source := open(t, "video:"+path)
 	if _, err := source.Grab(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
 		t.Errorf("found %v", err)
+	}
+	if err := os.Rename(film(t, 40), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source.Grab(t.Context()); err != nil {
+		t.Errorf("it is a film now: found %v", err)
 	}
 }
 
