@@ -259,12 +259,41 @@ func TestLateByItsCommit(t *testing.T) {
 			seen <- entry
 		}
 	})()
+	// Whoever looks all the time must not see the OK that it was.
+	var lookers sync.WaitGroup
+	ended := make(chan struct{})
+	lookers.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			entry, err := l.Next(source)
+			if err != nil {
+				t.Error(err)
+			}
+			content, err := l.Record(record.TriggerID)
+			if err != nil {
+				t.Error(err)
+			}
+			if entry != nil {
+				content = entry.Record
+			}
+			if bytes.Contains(content, []byte(`"evaluation":"OK"`)) {
+				t.Error("a late OK was seen")
+				return
+			}
+		}
+	})
 	close(release)
 	for _, done := range []chan error{first, third, finished} {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 	}
+	close(ended)
+	lookers.Wait()
 	entry := <-seen
 	var found verdict.Record
 	if err := json.Unmarshal(entry.Record, &found); err != nil {

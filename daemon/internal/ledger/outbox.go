@@ -15,18 +15,27 @@ type Entry struct {
 	Record   []byte // JSON
 }
 
-// Next returns a source's oldest entry of the outbox; nil: there is none.
+// Next returns a source's oldest entry of the outbox; nil: there is none, or
+// the newest record is not settled yet, of which its watchers will hear.
 func (l *Ledger) Next(source string) (*Entry, error) {
-	if l.unsettled.any(source) {
-		return nil, nil // its watchers hear when it is settled
-	}
-	entry := &Entry{Source: source}
-	switch err := l.reads.QueryRow(`SELECT outbox.sequence, result_id, record FROM outbox JOIN results USING (result_id)
-		WHERE outbox.source = ? ORDER BY outbox.sequence LIMIT 1`, source).Scan(&entry.Sequence, &entry.ResultID, &entry.Record); {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, nil
-	case err != nil:
+	var entry *Entry
+	settled, err := l.unsettled.read(func(of, _ string) bool { return of == source }, func() error {
+		next := Entry{Source: source}
+		err := l.reads.QueryRow(`SELECT outbox.sequence, result_id, record FROM outbox JOIN results USING (result_id)
+			WHERE outbox.source = ? ORDER BY outbox.sequence LIMIT 1`, source).Scan(&next.Sequence, &next.ResultID, &next.Record)
+		if entry = nil; errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err == nil {
+			entry = &next
+		}
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
+	}
+	if !settled {
+		return nil, nil
 	}
 	return entry, nil
 }

@@ -284,15 +284,20 @@ func (l *Ledger) Recover(now time.Time, images *Images) (recovered int, err erro
 
 // Record returns a trigger's terminal record as JSON; nil: it has none yet.
 func (l *Ledger) Record(triggerID string) ([]byte, error) {
-	if l.unsettled.has(triggerID) {
-		return nil, nil
-	}
 	var record []byte
-	switch err := l.reads.QueryRow(`SELECT record FROM results WHERE trigger_id = ?`, triggerID).Scan(&record); {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, nil
-	case err != nil:
+	settled, err := l.unsettled.read(func(_, other string) bool { return other == triggerID }, func() error {
+		record = nil
+		err := l.reads.QueryRow(`SELECT record FROM results WHERE trigger_id = ?`, triggerID).Scan(&record)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("ledger: record of %s: %w", triggerID, err)
+	}
+	if !settled {
+		return nil, nil
 	}
 	return record, nil
 }

@@ -6,6 +6,7 @@ import "sync"
 type unsettled struct {
 	mutex    sync.Mutex
 	triggers map[string]string // source by trigger id
+	added    int64             // since the beginning
 }
 
 func (u *unsettled) add(source, triggerID string) {
@@ -15,6 +16,7 @@ func (u *unsettled) add(source, triggerID string) {
 		u.triggers = map[string]string{}
 	}
 	u.triggers[triggerID] = source
+	u.added++
 }
 
 func (u *unsettled) remove(triggerID string) {
@@ -23,21 +25,31 @@ func (u *unsettled) remove(triggerID string) {
 	delete(u.triggers, triggerID)
 }
 
-func (u *unsettled) has(triggerID string) bool {
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
-	_, found := u.triggers[triggerID]
-	return found
-}
-
-// any says whether a source has such a trigger.
-func (u *unsettled) any(source string) bool {
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
-	for _, other := range u.triggers {
-		if other == source {
-			return true
+// read reads records, unless some of those asked for are unsettled. What was
+// read while another record came is read again: it may have been that one, on
+// its way.
+func (u *unsettled) read(asked func(source, triggerID string) bool, read func() error) (settled bool, err error) {
+	for {
+		before, settled := u.settled(asked)
+		if !settled {
+			return false, nil
+		}
+		if err := read(); err != nil {
+			return true, err
+		}
+		if after, settled := u.settled(asked); settled && after == before {
+			return true, nil
 		}
 	}
-	return false
+}
+
+func (u *unsettled) settled(asked func(source, triggerID string) bool) (added int64, settled bool) {
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	for triggerID, source := range u.triggers {
+		if asked(source, triggerID) {
+			return u.added, false
+		}
+	}
+	return u.added, true
 }
