@@ -28,6 +28,9 @@ func (s *Station) keep(taken *job) *keptPicture {
 	}
 	go func() {
 		defer close(kept.done)
+		// One at a time: the processors belong to the inspections.
+		s.keeping.Lock()
+		defer s.keeping.Unlock()
 		if kept.file, kept.err = picture.EncodePNG(); kept.err != nil {
 			return
 		}

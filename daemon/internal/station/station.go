@@ -101,6 +101,7 @@ type Station struct {
 	giveUpNow context.CancelFunc
 	closed    sync.Once
 	camera    camera
+	keeping   sync.Mutex // held while a picture is encoded and written
 
 	status      status
 	refused     refusalLog
