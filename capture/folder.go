@@ -47,5 +47,5 @@ func ReadFrame(path string) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Frame{Picture: picture, Captured: time.Now(), File: path}, nil
+	return &Frame{Picture: picture, Captured: time.Now(), Name: path}, nil
 }

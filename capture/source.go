@@ -14,8 +14,9 @@ type Frame struct {
 	Picture *Picture
 	// Captured is when the frame was there; it has a monotonic reading.
 	Captured time.Time
-	// File that it was read from; empty for a camera's.
-	File string
+	// Name is that of the file that it was read from or of a virtual part;
+	// empty for a camera's.
+	Name string
 }
 
 // Source is where frames come from. Grab is called from one goroutine at a
@@ -31,8 +32,8 @@ type Source interface {
 }
 
 // OpenSource opens a source by its address: v4l2:DEVICE, rtsp://ADDRESS,
-// gstreamer:PIPELINE, video:FILE or folder:DIR; the last two may end in
-// ?loop=true. A live camera that is not there now is no error: it is opened
+// gstreamer:PIPELINE, video:FILE or folder:DIR, which may end in ?loop=true, or
+// virtual:KIND with the options of [virtualline.NewBelt]. A live camera that is not there now is no error: it is opened
 // when it comes, and until then Grab says what is wrong.
 func OpenSource(address string) (Source, error) {
 	kind, rest, _ := strings.Cut(address, ":")
@@ -43,18 +44,20 @@ func OpenSource(address string) (Source, error) {
 		return openFolder(path, loop)
 	case "video":
 		return openVideo(path, loop), nil
+	case "virtual":
+		return openVirtual(rest)
 	case "v4l2", "gstreamer":
 		return openLive(kind, rest, SourceName(address)), nil
 	case "rtsp", "rtsps":
 		return openLive(kind, address, SourceName(address)), nil
 	}
-	return nil, fmt.Errorf("camera %q: expected v4l2:DEVICE, rtsp://ADDRESS, gstreamer:PIPELINE, video:FILE or folder:DIR", address)
+	return nil, fmt.Errorf("camera %q: expected v4l2:DEVICE, rtsp://ADDRESS, gstreamer:PIPELINE, video:FILE, folder:DIR or virtual:KIND", address)
 }
 
-// IsLive says whether an address is that of a camera, not of files.
+// IsLive says whether an address is that of a camera, not of files or of a virtual line.
 func IsLive(address string) bool {
 	kind, _, _ := strings.Cut(address, ":")
-	return kind != "folder" && kind != "video"
+	return kind != "folder" && kind != "video" && kind != "virtual"
 }
 
 // SourceName is an address without the secrets that it may hold.

@@ -236,7 +236,7 @@ func TestFolder(t *testing.T) {
 			case err != nil:
 				found = append(found, "!")
 			default:
-				found = append(found, strings.TrimSuffix(filepath.Base(frame.File), ".png"))
+				found = append(found, strings.TrimSuffix(filepath.Base(frame.Name), ".png"))
 			}
 		}
 		if strings.Join(found, " ") != want {
@@ -320,5 +320,24 @@ func TestWatch(t *testing.T) {
 	<-ended
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestVirtualLine(t *testing.T) {
+	source := open(t, "virtual:cap?size=64&count=2&defective=100")
+	for range 2 {
+		frame, err := source.Grab(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(frame.Name, "cap-00000") || len(frame.Picture.RGB) != 3*64*64 {
+			t.Errorf("found %s with %d bytes", frame.Name, len(frame.Picture.RGB))
+		}
+	}
+	if _, err := source.Grab(t.Context()); !errors.Is(err, io.EOF) {
+		t.Errorf("want the end after two parts, found %v", err)
+	}
+	if IsLive("virtual:cap") {
+		t.Error("a virtual line is no camera")
 	}
 }

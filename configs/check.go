@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"gladd/capture/virtualline"
 	"gladd/internal/strictyaml"
 )
 
@@ -148,9 +149,11 @@ func checkCamera(checks *checker, key, source string) {
 	path, query, _ := strings.Cut(rest, "?")
 	switch {
 	case kind == "virtual":
-		checks.notYet(key, kind, "v4l2:, rtsp://, gstreamer:, video: or folder:", "virtual")
+		if _, err := virtualline.NewBelt(rest); err != nil {
+			checks.refuse(key, "%v", err)
+		}
 	case !slices.Contains([]string{"v4l2", "rtsp", "rtsps", "gstreamer", "video", "folder"}, kind) || rest == "":
-		checks.refuse(key, "expected v4l2:DEVICE, rtsp://ADDRESS, gstreamer:PIPELINE, video:FILE or folder:DIR, found %q", source)
+		checks.refuse(key, "expected v4l2:DEVICE, rtsp://ADDRESS, gstreamer:PIPELINE, video:FILE, folder:DIR or virtual:KIND, found %q", source)
 	case kind == "folder":
 		checks.folder(key, path)
 	case kind == "video":

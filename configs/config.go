@@ -37,7 +37,7 @@ type Station struct {
 // Camera says where frames come from.
 type Camera struct {
 	// Source is a kind and what it opens: v4l2:DEVICE, rtsp://…,
-	// gstreamer:PIPELINE, video:FILE or folder:DIR.
+	// gstreamer:PIPELINE, video:FILE, folder:DIR or virtual:KIND.
 	Source string `yaml:"source"`
 }
 

@@ -53,7 +53,7 @@ func (c *inspectCommand) Run(env *environment) error {
 		EncodeNoiseDir: c.EncodeNoise,
 		Out:            env.stdout,
 		Text:           c.Format == "text",
-		Done:           env.progress.show,
+		Done:           func(batch.Summary) { env.progress.step() },
 		Log:            env.log,
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *inspectCommand) Run(env *environment) error {
 		return err
 	}
 
-	env.progress.begin(pictures.Len())
+	env.progress.begin("inspecting", pictures.Len())
 	summary, err := pictures.Run(env.ctx, model)
 	env.progress.end()
 	switch {

@@ -6,8 +6,6 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"gladd/daemon/internal/batch"
 )
 
 // progress is a bar on stderr if that is a terminal, and nothing elsewhere.
@@ -17,13 +15,13 @@ type progress struct {
 }
 
 // begin shows the bar.
-func (p *progress) begin(total int) {
+func (p *progress) begin(doing string, total int) {
 	if !isTerminal(p.stderr) {
 		return
 	}
 	p.bar = progressbar.NewOptions(total,
 		progressbar.OptionSetWriter(p.stderr),
-		progressbar.OptionSetDescription("inspecting"),
+		progressbar.OptionSetDescription(doing),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true),
@@ -31,10 +29,10 @@ func (p *progress) begin(total int) {
 	)
 }
 
-// show draws the bar anew.
-func (p *progress) show(summary batch.Summary) {
+// step says that one more is done.
+func (p *progress) step() {
 	if p.bar != nil {
-		p.bar.Set(summary.Pictures) //nolint:errcheck // a bar that cannot be drawn harms nobody
+		p.bar.Add(1) //nolint:errcheck // a bar that cannot be drawn harms nobody
 	}
 }
 

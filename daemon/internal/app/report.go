@@ -82,8 +82,8 @@ func (r *report) print(name string, finished station.Finished) {
 		fmt.Fprintf(&line, "  no score")
 	}
 	fmt.Fprintf(&line, "  %6.0f ms", record.LatencyMS)
-	if finished.File != "" {
-		fmt.Fprintf(&line, "  %q", filepath.Base(finished.File))
+	if finished.Name != "" {
+		fmt.Fprintf(&line, "  %q", filepath.Base(finished.Name))
 	}
 	if record.Reason != nil && record.Reason.Code != verdict.ReasonAnomaly {
 		fmt.Fprintf(&line, "  (%s)", record.Reason.Code)
@@ -95,8 +95,8 @@ func (r *report) print(name string, finished station.Finished) {
 func (r *report) writeOverlay(name string, finished station.Finished) error {
 	record, outcome := finished.Record, finished.Outcome
 	title := record.TriggerID
-	if finished.File != "" {
-		base := filepath.Base(finished.File)
+	if finished.Name != "" {
+		base := filepath.Base(finished.Name)
 		title = strings.TrimSuffix(base, filepath.Ext(base))
 	}
 	var picture bytes.Buffer

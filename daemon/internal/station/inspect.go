@@ -120,14 +120,14 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 	}
 	s.outstanding.Add(-1)
 	s.status.setBusy(s.full())
-	s.tell(Finished{Source: s.source, Record: record, Outcome: outcome, File: fileOf(next)})
+	s.tell(Finished{Source: s.source, Record: record, Outcome: outcome, Name: nameOf(next)})
 }
 
-func fileOf(next *job) string {
+func nameOf(next *job) string {
 	if next.frame == nil {
 		return next.file
 	}
-	return next.frame.File
+	return next.frame.Name
 }
 
 // tell calls who listens; their panic is not the station's.

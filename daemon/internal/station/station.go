@@ -79,7 +79,7 @@ type Finished struct {
 	Source  string // of the events: /site/line/station
 	Record  *verdict.Record
 	Outcome inspection.Outcome
-	File    string // the frame's file; empty for a camera's
+	Name    string // the frame's; empty for a camera's
 }
 
 // Station is one inspection point.
