@@ -25,13 +25,12 @@ func (c color) lit(by int64) color {
 // canvas is a picture being drawn. What is drawn is given in coordinates of the
 // part, which lies in the picture as its pose says.
 type canvas struct {
-	size       int64 // pixels a side
-	pixel      int64 // units a pixel
-	pixels     []color
-	marked     []int64 // coverage by the defect
-	sin, cos   int64   // of the part's rotation
-	dx, dy     int64   // the part's place
-	background func(x, y int64) color
+	size     int64 // pixels a side
+	pixel    int64 // units a pixel
+	pixels   []color
+	marked   []int64 // coverage by the defect
+	sin, cos int64   // of the part's rotation
+	dx, dy   int64   // the part's place
 }
 
 func newCanvas(size int) *canvas {

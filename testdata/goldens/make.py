@@ -1,6 +1,6 @@
 """Makes the test data that other programs' results go into: `make goldens`.
 
-Expected values come from Pillow, OpenCV, SciPy, ONNX Runtime and a second
+Expected values come from Pillow, OpenCV, SciPy, scikit-learn, ONNX Runtime and a second
 implementation of GLAD's arithmetic in NumPy (reference.py), never from gladd.
 The data is committed; this is run again only when a case is added.
 """
@@ -8,6 +8,7 @@ The data is committed; this is run again only when a case is added.
 import pathlib
 
 import graphs
+import metrics
 import micro
 import pictures
 
@@ -20,3 +21,4 @@ if __name__ == "__main__":
     micro.schedule(ROOT / "pipeline/testdata/alpha_bar.json")
     graphs.broken(ROOT / "engines/testdata/graphs")
     micro.bundle(ROOT / "testdata/micro")
+    metrics.cases(ROOT / "daemon/internal/evaluate/testdata/metrics")
