@@ -47,6 +47,12 @@ func (e *Engines) Close() error {
 // OpenModel makes a bundle ready to inspect in a mode. The model ends with the
 // engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*inspection.Model, error) {
+	return e.openModel(ctx, bundle, mode, nil)
+}
+
+// openModel is [Engines.OpenModel]; a gate threshold takes the place of the
+// bundle's, unless it is nil.
+func (e *Engines) openModel(ctx context.Context, bundle *engines.Bundle, mode string, gateThreshold *float64) (*inspection.Model, error) {
 	if mode != ModeExact {
 		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", mode, ModeExact)
 	}
@@ -66,6 +72,9 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Plan:      PlanExact,
 	}
 	thresholds, uncalibrated := calibrate(model)
+	if gateThreshold != nil {
+		model.Parameters.Denoise.Threshold = *gateThreshold
+	}
 	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
