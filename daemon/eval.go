@@ -20,14 +20,13 @@ type poolFlags struct {
 }
 
 // open opens copies of a model; the function closes them.
-func (f poolFlags) open(env *environment, bundle *engines.Bundle, gateThreshold *float64) (*app.Pool, func(), error) {
+func (f poolFlags) open(env *environment, bundle *engines.Bundle) (*app.Pool, func(), error) {
 	pool, err := app.OpenPool(env.ctx, app.PoolOptions{
-		Engines:       f.Engine.options(),
-		Parallel:      f.Parallel,
-		Bundle:        bundle,
-		Mode:          f.Mode,
-		GateThreshold: gateThreshold,
-		Log:           env.log,
+		Engines:  f.Engine.options(),
+		Parallel: f.Parallel,
+		Bundle:   bundle,
+		Mode:     f.Mode,
+		Log:      env.log,
 	})
 	if errors.Is(err, context.Canceled) {
 		return nil, nil, failure{fmt.Errorf("stopped before the first picture: %w", err)}
@@ -68,7 +67,7 @@ func (c *evalCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	pool, done, err := c.Pool.open(env, bundle, nil)
+	pool, done, err := c.Pool.open(env, bundle)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,18 @@
 package engines
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
+	"reflect"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+	"gopkg.in/yaml.v3"
 
 	"gladd/internal/strictyaml"
 )
@@ -25,9 +32,60 @@ type Calibration struct {
 	GateThreshold   float64        `yaml:"gate_threshold"`
 	ImageThreshold  float64        `yaml:"image_threshold"`
 	GuardBand       float64        `yaml:"guard_band"`
-	RegionThreshold *float64       `yaml:"region_threshold"` // nil: regions are not reported
-	LearnedFrom     map[string]any `yaml:"learned_from"`
-	Promise         map[string]any `yaml:"promise"`
+	RegionThreshold *float64       `yaml:"region_threshold,omitempty"` // nil: regions are not reported
+	ImageHealth     *ImageHealth   `yaml:"image_health,omitempty"`     // nil: every picture is fit
+	SelfTest        *SelfTest      `yaml:"self_test,omitempty"`        // nil: the self-test has nothing to compare with
+	GateCurves      *GateCurves    `yaml:"gate_curves,omitempty"`
+	LearnedFrom     map[string]any `yaml:"learned_from,omitempty"`
+	Promise         map[string]any `yaml:"promise,omitempty"`
+}
+
+// ImageHealth limits what a fit picture is, at the networks' size. Brightness
+// is the mean of the gray values, 0 to 255, contrast their standard deviation,
+// sharpness the mean size of their second differences, clipped the share of
+// pixels that are black or white.
+type ImageHealth struct {
+	Brightness Limits `yaml:"brightness,flow"`
+	Contrast   Limits `yaml:"contrast,flow"`
+	Sharpness  Limits `yaml:"sharpness,flow"`
+	Clipped    Limits `yaml:"clipped,flow"`
+}
+
+// Limits are the lowest and the highest value that is allowed.
+type Limits struct {
+	Low  float64 `yaml:"low"`
+	High float64 `yaml:"high"`
+}
+
+// SelfTest is what an inspection of the self-test's picture gave.
+type SelfTest struct {
+	Score          float64     `yaml:"score"`
+	SwitchTimestep int         `yaml:"switch_timestep"`
+	SwitchReason   string      `yaml:"switch_reason"`
+	Gate           []GatePoint `yaml:"gate,flow"` // every comparison made
+}
+
+// GatePoint is the gate score at a timestep.
+type GatePoint struct {
+	Timestep int     `yaml:"timestep"`
+	Score    float64 `yaml:"score"`
+}
+
+// GateCurves say how the gate scores of good parts run along the trajectory,
+// compared at every step down to the switch.
+type GateCurves struct {
+	Parts     int       `yaml:"parts"`
+	Timesteps []int     `yaml:"timesteps,flow"`
+	Median    []float64 `yaml:"median,flow"` // by timestep
+	Highest   []float64 `yaml:"highest,flow"`
+	// Rising is the share of steps at which a curve does not fall.
+	Rising float64 `yaml:"rising"`
+	// LastHighest is the share of curves whose last score is their highest.
+	LastHighest float64 `yaml:"last_highest"`
+	// Overhang is by how much the highest score of a curve exceeds the last:
+	// the largest and the 0.95 quantile over the curves.
+	LargestOverhang float64 `yaml:"largest_overhang"`
+	Overhang95      float64 `yaml:"overhang_95"`
 }
 
 // Method is how scores come about. Scores of different methods are not
@@ -39,6 +97,77 @@ type Method struct {
 	Plan      string `yaml:"plan"`
 }
 
+// AppendCalibration writes a calibration behind those that stand in a bundle's
+// folder, which stay as they are. The file is replaced whole: whoever reads it
+// meanwhile finds the old or the new one.
+func AppendCalibration(dir string, calibration Calibration) error {
+	path := filepath.Join(dir, CalibrationsFile)
+	if err := appendCalibration(dir, path, calibration); err != nil {
+		return fmt.Errorf("calibrations %s: %w", path, err)
+	}
+	return nil
+}
+
+func appendCalibration(dir, path string, calibration Calibration) error {
+	// One at a time; the lock ends with the process.
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock the folder: %w", err)
+	}
+	before, err := loadCalibrations(path) // whatever is wrong with them is not made worse
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		content = []byte("schema: " + CalibrationsSchema + "\ncalibrations: []\n")
+	} else if err != nil {
+		return err
+	}
+	// As nodes, which keep comments and the way that numbers are written.
+	var document, entry yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		return err
+	}
+	if err := entry.Encode(calibration); err != nil {
+		return err
+	}
+	root := document.Content[0]
+	var list *yaml.Node
+	for i := 0; i < len(root.Content); i += 2 {
+		if root.Content[i].Value == "calibrations" {
+			list = root.Content[i+1]
+		}
+	}
+	if list == nil {
+		list = &yaml.Node{}
+		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "calibrations"}, list)
+	}
+	if list.Kind != yaml.SequenceNode { // null
+		list.Kind, list.Tag, list.Value = yaml.SequenceNode, "", ""
+	}
+	list.Style = 0
+	list.Content = append(list.Content, &entry)
+	var encoded bytes.Buffer
+	encoder := yaml.NewEncoder(&encoded)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(&document), encoder.Close()); err != nil {
+		return err
+	}
+	after, err := parseCalibrations(path, encoded.Bytes())
+	if err != nil {
+		return err
+	}
+	if len(after) != len(before)+1 || !reflect.DeepEqual(after[:len(before)], before) {
+		return errors.New("the entries that stand there would not stay as they are; add this one by hand, or move the file away")
+	}
+	return renameio.WriteFile(path, encoded.Bytes(), 0o644)
+}
+
 // loadCalibrations reads a calibrations file; without one there are none.
 func loadCalibrations(path string) ([]Calibration, error) {
 	data, err := os.ReadFile(path)
@@ -48,6 +177,10 @@ func loadCalibrations(path string) ([]Calibration, error) {
 	if err != nil {
 		return nil, fmt.Errorf("calibrations: %w", err)
 	}
+	return parseCalibrations(path, data)
+}
+
+func parseCalibrations(path string, data []byte) ([]Calibration, error) {
 	if schema, found := strictyaml.Peek(data, "schema"); found && schema != CalibrationsSchema {
 		return nil, fmt.Errorf("%s: schema: expected %s, found %q; this file needs another version of gladd", path, CalibrationsSchema, schema)
 	}
@@ -92,6 +225,20 @@ func loadCalibrations(path string) ([]Calibration, error) {
 		}
 		if !finite(calibration.ImageThreshold) {
 			return nil, document.Errorf(prefix+"image_threshold", "expected a number, found %v", calibration.ImageThreshold)
+		}
+		if health := calibration.ImageHealth; health != nil {
+			for _, limits := range []struct {
+				key string
+				Limits
+			}{{"brightness", health.Brightness}, {"contrast", health.Contrast}, {"sharpness", health.Sharpness}, {"clipped", health.Clipped}} {
+				key := prefix + "image_health." + limits.key
+				if err := document.Require(key+".low", key+".high"); err != nil {
+					return nil, err
+				}
+				if !finite(limits.Low) || !finite(limits.High) || limits.Low > limits.High {
+					return nil, document.Errorf(key, "expected a low number and a high one, found %v and %v", limits.Low, limits.High)
+				}
+			}
 		}
 		if threshold := calibration.RegionThreshold; threshold != nil && !finite(*threshold) {
 			return nil, document.Errorf(prefix+"region_threshold", "expected a number, found %v", *threshold)

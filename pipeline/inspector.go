@@ -34,6 +34,9 @@ type Input struct {
 	// Noise [C,h,w] replaces the generated noise, EncodeNoise [C,h,w] that of
 	// the posterior. Nil: generated from the picture.
 	Noise, EncodeNoise []float32
+	// GateThreshold replaces the model's threshold of the gate score; nil: it
+	// does not. 0 turns the adaptive step off.
+	GateThreshold *float64
 }
 
 // Reasons of a switch.
@@ -129,7 +132,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Input) (result Result, er
 	if err := in.encode(ctx, &result.Timings); err != nil {
 		return result, err
 	}
-	if err := in.denoise(ctx, &result); err != nil {
+	if err := in.denoise(ctx, part.GateThreshold, &result); err != nil {
 		return result, err
 	}
 	if err := in.score(ctx, part.RGB, &result); err != nil {
@@ -187,9 +190,13 @@ func (in *Inspector) encode(ctx context.Context, timings *Timings) error {
 }
 
 // denoise walks the trajectory from noise to the clean latent x.
-func (in *Inspector) denoise(ctx context.Context, result *Result) error {
+func (in *Inspector) denoise(ctx context.Context, gateThreshold *float64, result *Result) error {
 	in.start.addNoise(in.x, in.z, in.noise)
-	comparing := in.parameters.Denoise.Threshold > 0
+	threshold := in.parameters.Denoise.Threshold
+	if gateThreshold != nil {
+		threshold = *gateThreshold
+	}
+	comparing := threshold > 0
 	for _, step := range in.steps {
 		if err := in.predictNoise(ctx, step.timestep, &result.Timings); err != nil {
 			return err
@@ -206,7 +213,7 @@ func (in *Inspector) denoise(ctx context.Context, result *Result) error {
 			}
 			result.Gate = append(result.Gate, GateScore{Timestep: step.timestep, Score: gateScore})
 			switch {
-			case gateScore > in.parameters.Denoise.Threshold:
+			case gateScore > threshold:
 				result.SwitchReason = SwitchThreshold
 				fuse(x0, in.x0Gen, in.x0Test, in.gateMap)
 			case step.timestep < in.parameters.Denoise.MinStep:

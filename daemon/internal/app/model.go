@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
@@ -47,12 +48,6 @@ func (e *Engines) Close() error {
 // OpenModel makes a bundle ready to inspect in a mode. The model ends with the
 // engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*inspection.Model, error) {
-	return e.openModel(ctx, bundle, mode, nil)
-}
-
-// openModel is [Engines.OpenModel]; a gate threshold takes the place of the
-// bundle's, unless it is nil.
-func (e *Engines) openModel(ctx context.Context, bundle *engines.Bundle, mode string, gateThreshold *float64) (*inspection.Model, error) {
 	if mode != ModeExact {
 		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", mode, ModeExact)
 	}
@@ -72,15 +67,13 @@ func (e *Engines) openModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Plan:      PlanExact,
 	}
 	thresholds, uncalibrated := calibrate(model)
-	if gateThreshold != nil {
-		model.Parameters.Denoise.Threshold = *gateThreshold
-	}
 	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
 		Parameters:   model.Parameters,
 		Thresholds:   thresholds,
 		Uncalibrated: uncalibrated,
+		Health:       healthLimits(model.Calibration),
 		Log:          e.log,
 	})
 	return model, err
@@ -147,5 +140,19 @@ func parameters(bundle *engines.Bundle) pipeline.Parameters {
 			ObjectMask: pipeline.ObjectMask(m.Score.ObjectMask),
 		},
 		Classes: len(m.Classes),
+	}
+}
+
+// healthLimits translates a calibration's; nil: it has none.
+func healthLimits(calibration *engines.Calibration) *capture.HealthLimits {
+	if calibration == nil || calibration.ImageHealth == nil {
+		return nil
+	}
+	limits := calibration.ImageHealth
+	return &capture.HealthLimits{
+		Brightness: capture.Limits(limits.Brightness),
+		Contrast:   capture.Limits(limits.Contrast),
+		Sharpness:  capture.Limits(limits.Sharpness),
+		Clipped:    capture.Limits(limits.Clipped),
 	}
 }

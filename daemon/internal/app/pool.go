@@ -27,9 +27,7 @@ type PoolOptions struct {
 	Parallel int
 	Bundle   *engines.Bundle
 	Mode     string
-	// GateThreshold takes the place of the bundle's; nil: it does not.
-	GateThreshold *float64
-	Log           *slog.Logger
+	Log      *slog.Logger
 }
 
 const (
@@ -63,7 +61,7 @@ func OpenPool(ctx context.Context, options PoolOptions) (*Pool, error) {
 			return nil, errors.Join(err, pool.Close())
 		}
 		pool.engines = append(pool.engines, opened)
-		model, err := opened.openModel(ctx, options.Bundle, options.Mode, options.GateThreshold)
+		model, err := opened.OpenModel(ctx, options.Bundle, options.Mode)
 		if err != nil {
 			return nil, errors.Join(err, pool.Close())
 		}

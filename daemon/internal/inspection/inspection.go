@@ -30,6 +30,8 @@ type Options struct {
 	Thresholds *verdict.Thresholds
 	// Uncalibrated is the reason that a verdict carries without thresholds.
 	Uncalibrated verdict.Reason
+	// Health limits what a fit picture is; nil: every picture is.
+	Health *capture.HealthLimits
 	Log          *slog.Logger
 }
 
@@ -49,6 +51,8 @@ type Part struct {
 	Class int
 	// Noise and EncodeNoise [C,h,w] replace the generated noise, unless nil.
 	Noise, EncodeNoise []float32
+	// GateThreshold replaces the model's, unless nil.
+	GateThreshold *float64
 }
 
 // Outcome is what an inspection found.
@@ -122,6 +126,11 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if err != nil {
 		return Undefined(verdict.ReasonInternal, err.Error())
 	}
+	if limits := in.options.Health; limits != nil {
+		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
+			return Undefined(verdict.ReasonImageHealth, err.Error())
+		}
+	}
 	prepare := time.Since(began)
 
 	result, err := in.glad.Inspect(ctx, pipeline.Input{
@@ -129,6 +138,8 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		Class:       part.Class,
 		Noise:       part.Noise,
 		EncodeNoise: part.EncodeNoise,
+
+		GateThreshold: part.GateThreshold,
 	})
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())
