@@ -35,12 +35,13 @@ func main() {
 type cli struct {
 	LogLevel slog.Level `help:"Least severe log messages shown on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 
-	Run     runCommand     `cmd:"" help:"Run the daemon: trigger in, verdict out over MQTT."`
-	Inspect inspectCommand `cmd:"" help:"Inspect picture files: one JSON line each on stdout."`
-	Eval    evalCommand    `cmd:"" help:"Measure a model on a labelled set: AUROC, AP, F1max, PRO, and what its threshold makes of them."`
-	Line    lineCommand    `cmd:"" help:"Write pictures of a virtual line's parts, good and defective, with masks."`
-	Config  configCommand  `cmd:"" help:"Look after configuration files."`
-	Version versionCommand `cmd:"" help:"Print versions and where the runtime libraries were found."`
+	Run       runCommand       `cmd:"" help:"Run the daemon: trigger in, verdict out over MQTT."`
+	Inspect   inspectCommand   `cmd:"" help:"Inspect picture files: one JSON line each on stdout."`
+	Calibrate calibrateCommand `cmd:"" help:"Learn thresholds from pictures of good parts, with a promised rate of false rejects."`
+	Eval      evalCommand      `cmd:"" help:"Measure a model on a labelled set: AUROC, AP, F1max, PRO, and what its threshold makes of them."`
+	Line      lineCommand      `cmd:"" help:"Write pictures of a virtual line's parts, good and defective, with masks."`
+	Config    configCommand    `cmd:"" help:"Look after configuration files."`
+	Version   versionCommand   `cmd:"" help:"Print versions and where the runtime libraries were found."`
 }
 
 // environment is what a command works with.

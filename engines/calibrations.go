@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -162,7 +163,8 @@ func appendCalibration(dir, path string, calibration Calibration) error {
 	if err != nil {
 		return err
 	}
-	if len(after) != len(before)+1 || !reflect.DeepEqual(after[:len(before)], before) {
+	// Not DeepEqual of the slices: no entries may be nil or an empty slice.
+	if len(after) != len(before)+1 || !slices.EqualFunc(after[:len(before)], before, func(a, b Calibration) bool { return reflect.DeepEqual(a, b) }) {
 		return errors.New("the entries that stand there would not stay as they are; add this one by hand, or move the file away")
 	}
 	return renameio.WriteFile(path, encoded.Bytes(), 0o644)

@@ -1,7 +1,9 @@
 package engines_test
 
 import (
+	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -84,5 +86,71 @@ func TestLoadRefusesCalibrations(t *testing.T) {
 	_, err := engines.Load(calibrated(t, good+strings.ReplaceAll(entry, "%ID", "one")))
 	if want := `calibrations.1.id: expected an id of its own, found "one", which is also that of calibrations.0`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("an id twice: want %q, found %v", want, err)
+	}
+}
+
+// An entry is written behind the others, which stay as they are, comments and
+// the way that numbers are written included.
+func TestAppendCalibration(t *testing.T) {
+	const head = "# by hand\nschema: gladd.calibrations/v1\ncalibrations:\n"
+	first := strings.ReplaceAll(entry, "%ID", "first")
+	for name, content := range map[string]string{
+		"to one":      head + strings.ReplaceAll(first, "0.3,", "0.30, # kept\n    "),
+		"to none":     "schema: gladd.calibrations/v1\ncalibrations: []\n",
+		"to null":     "schema: gladd.calibrations/v1\ncalibrations:\n",
+		"to a schema": "schema: gladd.calibrations/v1\n",
+		"to no file":  "",
+	} {
+		dir := calibrated(t, content)
+		path := filepath.Join(dir, engines.CalibrationsFile)
+		if content == "" {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := enginetest.Load(t, dir)
+		region := 0.7
+		added := engines.Calibration{
+			ID: "added", ModelDigest: before.ModelDigest,
+			Method:         engines.Method{Backend: "onnxruntime", Precision: "fp32", Mode: "exact", Plan: "exact"},
+			GateThreshold:  0.1,
+			ImageThreshold: -0.5, RegionThreshold: &region,
+			ImageHealth: &engines.ImageHealth{Brightness: engines.Limits{Low: 1, High: 2}},
+			SelfTest:    &engines.SelfTest{Score: 1, SwitchReason: "min_step", SwitchTimestep: 3, Gate: []engines.GatePoint{{Timestep: 5, Score: 0.25}}},
+			GateCurves:  &engines.GateCurves{Parts: 2, Timesteps: []int{5, 3}, Median: []float64{1, 2}, Highest: []float64{1, 3}},
+			LearnedFrom: map[string]any{"good": 2},
+		}
+		for _, id := range []string{"added", "again"} {
+			added.ID = id
+			if err := engines.AppendCalibration(dir, added); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		after := enginetest.Load(t, dir)
+		count := len(before.Calibrations)
+		if len(after.Calibrations) != count+2 || !reflect.DeepEqual(after.Calibrations[count+1], added) {
+			t.Errorf("%s: found %+v", name, after.Calibrations)
+		}
+		if count > 0 && !reflect.DeepEqual(after.Calibrations[:count], before.Calibrations) {
+			t.Errorf("%s: want the earlier %+v, found %+v", name, before.Calibrations, after.Calibrations[:count])
+		}
+		if used, _ := after.Calibration(added.Method); used == nil || used.ID != "again" {
+			t.Errorf("%s: the newest is not used", name)
+		}
+		if text := string(enginetest.ReadFile(t, path)); name == "to one" && (!strings.HasPrefix(text, "# by hand\n") || !strings.Contains(text, "0.30") || !strings.Contains(text, "# kept")) {
+			t.Errorf("%s: found\n%s", name, text)
+		}
+	}
+}
+
+func TestAppendToABrokenFile(t *testing.T) {
+	dir := calibrated(t, "schema: gladd.calibrations/v1\ncalibrations: [}\n")
+	path := filepath.Join(dir, engines.CalibrationsFile)
+	before := enginetest.ReadFile(t, path)
+	if err := engines.AppendCalibration(dir, engines.Calibration{ID: "added"}); err == nil {
+		t.Error("want an error")
+	}
+	if after := enginetest.ReadFile(t, path); string(after) != string(before) {
+		t.Errorf("the file was changed to\n%s", after)
 	}
 }

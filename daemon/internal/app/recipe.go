@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"gladd/capture"
 	"gladd/configs"
-	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/station"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
@@ -29,7 +27,7 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 	if err != nil {
 		return station.Model{}, err
 	}
-	if err := selfTest(ctx, model, class); err != nil {
+	if err := model.CheckSelf(ctx, class); err != nil {
 		return station.Model{}, fmt.Errorf("self-test of recipe %s: %w", name, err)
 	}
 	ready := station.Model{
@@ -73,22 +71,4 @@ func recipeDigest(recipe configs.Recipe, model station.Model) string {
 	}, "\n") + "\n"
 	sum := sha256.Sum256([]byte(lines))
 	return hex.EncodeToString(sum[:])
-}
-
-// selfTest inspects a picture of nothing: every network must answer with
-// finite numbers before a part depends on it.
-func selfTest(ctx context.Context, m *inspection.Model, class int) error {
-	picture := &capture.Picture{
-		Width:  max(m.Parameters.Image.Width, capture.MinSide),
-		Height: max(m.Parameters.Image.Height, capture.MinSide),
-	}
-	picture.RGB = make([]byte, 3*picture.Width*picture.Height)
-	for i := range picture.RGB {
-		picture.RGB[i] = byte(i / 3 % picture.Width * 255 / picture.Width) // a ramp
-	}
-	outcome := m.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class})
-	if !outcome.Scored {
-		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
-	}
-	return nil
 }

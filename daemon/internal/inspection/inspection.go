@@ -53,6 +53,8 @@ type Part struct {
 	Noise, EncodeNoise []float32
 	// GateThreshold replaces the model's, unless nil.
 	GateThreshold *float64
+	// AnyHealth says that the limits of image health do not matter.
+	AnyHealth bool
 }
 
 // Outcome is what an inspection found.
@@ -126,7 +128,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if err != nil {
 		return Undefined(verdict.ReasonInternal, err.Error())
 	}
-	if limits := in.options.Health; limits != nil {
+	if limits := in.options.Health; limits != nil && !part.AnyHealth {
 		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
 			return Undefined(verdict.ReasonImageHealth, err.Error())
 		}

@@ -1,6 +1,11 @@
 package inspection
 
 import (
+	"context"
+	"fmt"
+	"math"
+
+	"gladd/capture"
 	"gladd/engines"
 	"gladd/pipeline"
 )
@@ -14,4 +19,54 @@ type Model struct {
 	Runtime     engines.Runtime
 	Parameters  pipeline.Parameters
 	Inspector   *Inspector
+}
+
+// SelfTest inspects a picture of nothing, a ramp. A gate threshold replaces the
+// model's, unless nil.
+func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64) Outcome {
+	picture := &capture.Picture{
+		Width:  max(m.Parameters.Image.Width, capture.MinSide),
+		Height: max(m.Parameters.Image.Height, capture.MinSide),
+	}
+	picture.RGB = make([]byte, 3*picture.Width*picture.Height)
+	for i := range picture.RGB {
+		picture.RGB[i] = byte(i / 3 % picture.Width * 255 / picture.Width)
+	}
+	return m.Inspector.Inspect(ctx, Part{Picture: picture, Class: class, GateThreshold: gateThreshold, AnyHealth: true})
+}
+
+// CheckSelf makes sure that every network answers, and that the self-test gives
+// what it gave when the model was calibrated.
+func (m *Model) CheckSelf(ctx context.Context, class int) error {
+	outcome := m.SelfTest(ctx, class, nil)
+	if !outcome.Scored {
+		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
+	}
+	if m.Calibration == nil || m.Calibration.SelfTest == nil {
+		return nil
+	}
+	reference, result := m.Calibration.SelfTest, outcome.Result
+	for i, gate := range result.Gate {
+		if i == len(reference.Gate) {
+			break // a gate score that all but touches the threshold may switch elsewhere
+		}
+		if want := reference.Gate[i]; gate.Timestep != want.Timestep || !near(gate.Score, want.Score) {
+			return differs(fmt.Sprintf("the gate score at timestep %d", want.Timestep), want.Score, gate.Score)
+		}
+	}
+	if result.SwitchTimestep == reference.SwitchTimestep && result.SwitchReason == reference.SwitchReason && !near(result.Score, reference.Score) {
+		return differs("the score", reference.Score, result.Score)
+	}
+	return nil
+}
+
+// near allows for the last digits of another processor or another number of
+// threads, which are below 1e-4, and for no other network.
+func near(a, b float64) bool {
+	return math.Abs(a-b) <= 1e-3+5e-3*math.Abs(b)
+}
+
+func differs(what string, expected, found float64) error {
+	return fmt.Errorf("%s: expected %v as when the bundle was calibrated, found %v; the networks do not compute what they did then: "+
+		"reinstall the bundle and the runtime library, or calibrate again", what, expected, found)
 }

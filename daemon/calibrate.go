@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"gladd/capture"
+	"gladd/daemon/internal/evaluate"
+	"gladd/engines"
+)
+
+// calibrateCommand is 'gladd calibrate'.
+type calibrateCommand struct {
+	Bundle      string    `required:"" help:"Folder of the model; its calibrations.yaml gets a new entry." placeholder:"DIR"`
+	Good        []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders." placeholder:"DIR"`
+	Bad         []string  `help:"Pictures of known bad parts, to be told how many would escape; no threshold is learned from them." placeholder:"DIR"`
+	FalseReject float64   `help:"Promised share of good parts that are rejected, at most." default:"0.01" placeholder:"SHARE"`
+	Confidence  float64   `help:"Confidence of the promise." default:"0.95" placeholder:"SHARE"`
+	Gate        string    `help:"The gate threshold: learn it from parts of its own, keep the bundle's, or auto: learn it where there are enough parts." default:"auto" enum:"auto,learn,keep" placeholder:"HOW"`
+	GuardBand   float64   `help:"Scores so close to the image threshold are NotDecidable; 0: none are." default:"0" placeholder:"SCORE"`
+	Plot        string    `help:"File for the histogram (SVG); without it calibration-ID.svg in the bundle." placeholder:"FILE"`
+	DryRun      bool      `help:"Learn and show, but write nothing."`
+	Pool        poolFlags `embed:""`
+}
+
+// Help is shown below the flags.
+func (calibrateCommand) Help() string {
+	return `Inspects the good parts and puts the image threshold where the promise holds: at most --false-reject of all good parts score above it, with --confidence. That takes 299 good parts for 1 % at 95 %, 59 for 5 %. The parts must be a fair sample of what the line makes, and none of them may have been used to train the networks.
+
+Exit code: 0 done; 1 a picture gave no score (the threshold is written if enough others did), or the work was cut short; 2 wrong usage or bundle, or too few parts.`
+}
+
+// Run calibrates.
+func (c *calibrateCommand) Run(env *environment) error {
+	good, err := capture.FindFiles(c.Good, "")
+	if err != nil {
+		return err
+	}
+	bad, err := capture.FindFiles(c.Bad, "")
+	if err != nil {
+		return err
+	}
+	bundle, err := engines.Load(c.Bundle)
+	if err != nil {
+		return err
+	}
+	pool, done, err := c.Pool.open(env, bundle)
+	if err != nil {
+		return err
+	}
+	defer done()
+	learned, err := evaluate.Calibrate(env.ctx, evaluate.CalibrateOptions{
+		Models:    pool.Models,
+		Good:      good,
+		Bad:       bad,
+		Promise:   evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence},
+		Gate:      c.Gate,
+		GuardBand: c.GuardBand,
+		Software:  "gladd " + version,
+		Begin:     func(pictures int) { env.progress.begin("inspecting", pictures) },
+		Step:      env.progress.step,
+		Log:       env.log,
+	})
+	env.progress.end()
+	switch {
+	case errors.As(err, &evaluate.UsageError{}):
+		return err
+	case err != nil:
+		return failure{err}
+	}
+	if err := c.print(env, learned); err != nil {
+		return failure{err}
+	}
+	if err := c.write(env, bundle, learned); err != nil {
+		return failure{err}
+	}
+	if learned.Unscored > 0 {
+		return failure{fmt.Errorf("%d pictures gave no score and were left out; the messages above say why", learned.Unscored)}
+	}
+	return nil
+}
+
+func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated) error {
+	out, entry := env.stdout, learned.Entry
+	fmt.Fprintf(out, "%s\n", learned.Text())
+	fmt.Fprintf(out, "image threshold   %.6g   rank %d of %d good parts, from the highest; %d of them above it\n", entry.ImageThreshold, learned.Rank, len(learned.GoodScores), learned.Rejected)
+	fmt.Fprintf(out, "region threshold  %.6g\n", *entry.RegionThreshold)
+	gate := "as in bundle.yaml"
+	if learned.GateParts > 0 {
+		gate = fmt.Sprintf("learned from %d other good parts", learned.GateParts)
+	}
+	fmt.Fprintf(out, "gate threshold    %.6g   %s\n", entry.GateThreshold, gate)
+	promise := evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence}
+	fmt.Fprintf(out, "promise           %s, for parts like these\n", promise)
+	if learned.Copies > 0 {
+		fmt.Fprintf(out, "left out          %d pictures that show the same as another\n", learned.Copies)
+	}
+	if len(learned.BadScores) > 0 {
+		fmt.Fprintf(out, "known bad parts   %d of %d would escape\n", learned.Escaped, len(learned.BadScores))
+	}
+	_, err := fmt.Fprintln(out)
+	return err
+}
+
+// write writes the entry, then the histogram.
+func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learned *evaluate.Calibrated) error {
+	if c.DryRun {
+		_, err := fmt.Fprintln(env.stdout, "nothing was written (--dry-run)")
+		return err
+	}
+	if err := engines.AppendCalibration(bundle.Dir, learned.Entry); err != nil {
+		return err
+	}
+	plot := c.Plot
+	if plot == "" {
+		plot = filepath.Join(bundle.Dir, "calibration-"+learned.Entry.ID+".svg")
+	}
+	fmt.Fprintf(env.stdout, "calibration %s is in %s\n", learned.Entry.ID, filepath.Join(bundle.Dir, engines.CalibrationsFile))
+	if err := renameio.WriteFile(plot, learned.Plot(), 0o644); err != nil {
+		return fmt.Errorf("histogram: %w", err)
+	}
+	_, err := fmt.Fprintf(env.stdout, "histogram: %s\nA running gladd takes the new thresholds at its next start.\n", plot)
+	return err
+}

@@ -1,0 +1,437 @@
+package evaluate
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"gladd/capture"
+	"gladd/daemon/internal/inspection"
+	"gladd/engines"
+	"gladd/pipeline"
+)
+
+// The ways to come to a gate threshold.
+const (
+	// GateAuto learns it from parts of its own where there are enough, and
+	// keeps the bundle's where not.
+	GateAuto = "auto"
+	// GateLearn learns it, or refuses.
+	GateLearn = "learn"
+	// GateKeep keeps the bundle's.
+	GateKeep = "keep"
+)
+
+const (
+	// gateParts is the least number of good parts to learn the gate threshold
+	// from.
+	gateParts = 30
+	// gateQuantile of the highest gate scores of good parts is the gate
+	// threshold: a few good parts may switch early, which does them no harm,
+	// while each defective part that does is reconstructed from more noise.
+	gateQuantile = 0.97
+)
+
+// CalibrateOptions of a calibration.
+type CalibrateOptions struct {
+	// Models are copies of one model; each is used by one goroutine at a time.
+	Models []*inspection.Model
+	Good   []capture.File
+	Bad    []capture.File // known bad parts, to be told what escapes; may be empty
+
+	Promise   Promise
+	Gate      string
+	GuardBand float64
+	Software  string
+
+	Begin func(pictures int)
+	Step  func()
+	Log   *slog.Logger
+}
+
+// Calibrated is what a calibration learned.
+type Calibrated struct {
+	Entry engines.Calibration
+	// GoodScores are those that the image threshold was learned from, BadScores
+	// those of known bad parts.
+	GoodScores, BadScores []float64
+	Rank                  int // of the image threshold among GoodScores, from the highest
+	GateParts             int // that the gate threshold was learned from; 0: it was kept
+	Copies                int // pictures that show the same as another
+	Unscored              int // pictures without a score
+	Rejected, Escaped     int // good and bad parts above and below the threshold
+}
+
+// sample is a picture while it is inspected.
+type sample struct {
+	capture.File
+	digest  [sha256.Size]byte
+	outcome inspection.Outcome
+	health  capture.Health
+	peak    float64 // of the anomaly map
+}
+
+// Calibrate learns thresholds. The image threshold and the region threshold are
+// order statistics of the scores and of the maps' peaks of good parts, which
+// must be independent of the networks' training. The gate threshold decides how
+// a part is scored, so it is learned from other good parts, drawn by the digest
+// of their pictures, or kept: then the scores are independent and the promise
+// holds exactly.
+func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, error) {
+	if err := options.Promise.check(); err != nil {
+		return nil, UsageError{err}
+	}
+	if math.IsNaN(options.GuardBand) || math.IsInf(options.GuardBand, 0) || options.GuardBand < 0 {
+		return nil, UsageError{fmt.Errorf("guard band: expected a number of at least 0, found %v", options.GuardBand)}
+	}
+	model := options.Models[0]
+	if len(model.Bundle.Manifest.Classes) > 0 {
+		return nil, UsageError{fmt.Errorf("bundle %s has several classes, which need a threshold each; this version of gladd calibrates bundles of one", model.Bundle.Manifest.Name)}
+	}
+	done := &Calibrated{}
+	good, err := distinct(ctx, options, options.Good, nil)
+	if err != nil {
+		return nil, err
+	}
+	bad, err := distinct(ctx, options, options.Bad, good)
+	if err != nil {
+		return nil, err
+	}
+	done.Copies = len(options.Good) + len(options.Bad) - len(good) - len(bad)
+	adaptive := model.Bundle.Manifest.Denoise.Threshold > 0
+	if done.GateParts, err = planGate(options, len(good), adaptive); err != nil {
+		return nil, UsageError{err}
+	}
+
+	options.Begin(len(good) + len(bad))
+	// All comparisons first: no gate score exceeds this threshold.
+	unreached := 0.0
+	if adaptive {
+		unreached = math.MaxFloat64
+	}
+	if err := inspectSamples(ctx, options, slices.Concat(good, bad), unreached, options.Step); err != nil {
+		return nil, err
+	}
+	count := len(good) + len(bad)
+	good, bad = scoredOnly(good), scoredOnly(bad)
+	done.Unscored = count - len(good) - len(bad)
+	if done.GateParts > 0 || done.Unscored > 0 {
+		if done.GateParts, err = planGate(options, len(good), adaptive); err != nil {
+			return nil, fmt.Errorf("%d pictures gave no score, and without them: %w", done.Unscored, err)
+		}
+	}
+	curves := gateCurves(good)
+
+	entry := &done.Entry
+	entry.ID, entry.ModelDigest, entry.Method = ulid.Make().String(), model.Bundle.ModelDigest, model.Method
+	entry.GateThreshold = model.Bundle.Manifest.Denoise.Threshold
+	if done.GateParts > 0 {
+		entry.GateThreshold = gateThreshold(good[:done.GateParts])
+	}
+	judged := good[done.GateParts:]
+	if adaptive {
+		// Those that the threshold makes switch are reconstructed otherwise.
+		var switching []*sample
+		for _, each := range slices.Concat(judged, bad) {
+			if each.highestGate() > entry.GateThreshold {
+				switching = append(switching, each)
+			}
+		}
+		if err := inspectSamples(ctx, options, switching, entry.GateThreshold, func() {}); err != nil {
+			return nil, err
+		}
+		if left := len(scoredOnly(slices.Concat(judged, bad))); left != len(judged)+len(bad) {
+			return nil, fmt.Errorf("%d pictures gave no score under the gate threshold %.4g, but one without; the messages above say why", len(judged)+len(bad)-left, entry.GateThreshold)
+		}
+	}
+	done.learn(options, judged, bad)
+	entry.GateCurves = curves
+	entry.LearnedFrom = map[string]any{
+		"good": len(judged), "gate_good": done.GateParts, "bad": len(bad), "pictures_digest": digestOf(good),
+		"at": time.Now().UTC().Format(time.RFC3339), "software": options.Software,
+	}
+	return done, done.referenceSelfTest(ctx, model)
+}
+
+// distinct reads pictures and drops those that show what another shows: the
+// promise is about independent parts.
+func distinct(ctx context.Context, options CalibrateOptions, files []capture.File, known []*sample) ([]*sample, error) {
+	var samples []*sample
+	seen := map[[sha256.Size]byte]bool{}
+	for _, each := range known {
+		seen[each.digest] = true
+	}
+	size := options.Models[0].Parameters.Image
+	for _, file := range files {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		next := &sample{File: file}
+		picture, err := capture.ReadPicture(file.Path, 0)
+		if err == nil {
+			next.digest = sha256.Sum256(picture.RGB)
+			if seen[next.digest] {
+				options.Log.Warn("picture shows the same as another and is left out", "picture", file.Path)
+				continue
+			}
+			seen[next.digest] = true
+			var prepared []byte
+			if prepared, err = pipeline.Prepare(picture.RGB, picture.Width, picture.Height, size.Width, size.Height); err == nil {
+				next.health = capture.MeasureHealth(prepared, size.Width, size.Height)
+			}
+		}
+		// What cannot be read is said when it is inspected.
+		samples = append(samples, next)
+	}
+	// An order that has nothing to do with the files': who learns the gate
+	// threshold is drawn by it.
+	slices.SortFunc(samples, func(a, b *sample) int {
+		return cmp.Or(slices.Compare(a.digest[:], b.digest[:]), strings.Compare(a.Path, b.Path))
+	})
+	return samples, nil
+}
+
+// planGate says how many good parts learn the gate threshold, and refuses when
+// too few are left to keep the promise.
+func planGate(options CalibrateOptions, good int, adaptive bool) (learning int, err error) {
+	needed := options.Promise.PartsNeeded()
+	gate := options.Gate
+	if !adaptive {
+		gate = GateKeep
+	}
+	switch {
+	case gate == GateLearn:
+		learning = max(gateParts, (good-needed)/4)
+	case gate == GateAuto && good >= needed+gateParts:
+		learning = max(gateParts, (good-needed)/4)
+	}
+	if good-learning >= needed {
+		return learning, nil
+	}
+	total := needed + learning
+	err = fmt.Errorf("%s needs %d distinct good parts that the networks were not trained with", options.Promise, needed)
+	if learning > 0 {
+		total = needed + gateParts
+		err = fmt.Errorf("%w, and %d more to learn the gate threshold", err, gateParts)
+	}
+	err = fmt.Errorf("%w; found %d: %d are missing", err, good, total-good)
+	// What these parts could promise: the rate whose need they just meet.
+	if left := good - learning; left > 0 {
+		possible := -math.Expm1(math.Log1p(-options.Promise.Confidence) / float64(left))
+		err = fmt.Errorf("%w. With these, --false-reject %.3g is possible", err, math.Ceil(possible*1000)/1000)
+	}
+	return 0, err
+}
+
+// inspectSamples inspects pictures under a gate threshold.
+func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sample, gateThreshold float64, step func()) error {
+	err := each(ctx, options.Models, len(samples), func(model *inspection.Model, i int) error {
+		next := samples[i]
+		picture, err := capture.ReadPicture(next.Path, 0)
+		if err != nil {
+			options.Log.Error("picture cannot be read", "error", err)
+			return nil // it has no score
+		}
+		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, GateThreshold: &gateThreshold, AnyHealth: true})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !next.outcome.Scored {
+			options.Log.Error("inspection failed", "picture", next.Path, "reason", next.outcome.Reason.Code, "error", next.outcome.Reason.Detail)
+			return nil
+		}
+		next.peak = float64(slices.Max(next.outcome.Result.AnomalyMap))
+		// What is large and not needed again.
+		next.outcome.Prepared, next.outcome.Result.AnomalyMap, next.outcome.Result.Reconstruction, next.outcome.Result.Latent = nil, nil, nil, nil
+		return nil
+	}, step)
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped; nothing was learned: %w", ctx.Err())
+	}
+	return err
+}
+
+func scoredOnly(samples []*sample) []*sample {
+	return slices.DeleteFunc(slices.Clone(samples), func(each *sample) bool { return !each.outcome.Scored })
+}
+
+// highestGate is the highest gate score of a part; nothing exceeds it.
+func (s *sample) highestGate() float64 {
+	highest := math.Inf(-1)
+	for _, gate := range s.outcome.Result.Gate {
+		highest = max(highest, gate.Score)
+	}
+	return highest
+}
+
+// gateThreshold is the quantile of the highest gate scores.
+func gateThreshold(samples []*sample) float64 {
+	var highest []float64
+	for _, each := range samples {
+		highest = append(highest, each.highestGate())
+	}
+	slices.Sort(highest)
+	return highest[min(int(math.Ceil(gateQuantile*float64(len(highest)+1))), len(highest))-1]
+}
+
+// learn fills the thresholds and limits.
+func (c *Calibrated) learn(options CalibrateOptions, judged, bad []*sample) {
+	var peaks []float64
+	var health []capture.Health
+	for _, each := range judged {
+		c.GoodScores = append(c.GoodScores, each.outcome.Result.Score)
+		peaks = append(peaks, each.peak)
+		health = append(health, each.health)
+	}
+	entry := &c.Entry
+	entry.ImageThreshold, c.Rank = options.Promise.threshold(c.GoodScores)
+	region, _ := options.Promise.threshold(peaks)
+	entry.RegionThreshold = &region
+	entry.GuardBand = options.GuardBand
+	limits := capture.LearnHealthLimits(health)
+	entry.ImageHealth = &engines.ImageHealth{
+		Brightness: engines.Limits(limits.Brightness), Contrast: engines.Limits(limits.Contrast),
+		Sharpness: engines.Limits(limits.Sharpness), Clipped: engines.Limits(limits.Clipped),
+	}
+	for _, each := range bad {
+		c.BadScores = append(c.BadScores, each.outcome.Result.Score)
+		if each.outcome.Result.Score <= entry.ImageThreshold {
+			c.Escaped++
+		}
+	}
+	for _, score := range c.GoodScores {
+		if score > entry.ImageThreshold {
+			c.Rejected++
+		}
+	}
+	entry.Promise = map[string]any{
+		"false_reject": options.Promise.FalseReject, "confidence": options.Promise.Confidence,
+		"method": "order-statistic", "parts": len(judged), "rank": c.Rank,
+	}
+	if len(bad) > 0 {
+		entry.Promise["escapes_seen"] = fmt.Sprintf("%d of %d", c.Escaped, len(bad))
+	}
+}
+
+// gateCurves describes how gate scores run; nil: nothing was compared.
+func gateCurves(samples []*sample) *engines.GateCurves {
+	if len(samples) == 0 || len(samples[0].outcome.Result.Gate) == 0 {
+		return nil
+	}
+	curves := &engines.GateCurves{Parts: len(samples)}
+	byStep := make([][]float64, len(samples[0].outcome.Result.Gate))
+	var overhangs []float64
+	steps, rising, lastHighest := 0, 0, 0
+	for _, each := range samples {
+		gate := each.outcome.Result.Gate
+		for i, point := range gate {
+			byStep[i] = append(byStep[i], point.Score)
+			if i > 0 {
+				steps++
+				if point.Score >= gate[i-1].Score {
+					rising++
+				}
+			}
+		}
+		overhang := each.highestGate() - gate[len(gate)-1].Score
+		overhangs = append(overhangs, overhang)
+		if overhang == 0 {
+			lastHighest++
+		}
+	}
+	for i, scores := range byStep {
+		slices.Sort(scores)
+		curves.Timesteps = append(curves.Timesteps, samples[0].outcome.Result.Gate[i].Timestep)
+		curves.Median = append(curves.Median, scores[len(scores)/2])
+		curves.Highest = append(curves.Highest, scores[len(scores)-1])
+	}
+	slices.Sort(overhangs)
+	if curves.Rising = 1; steps > 0 {
+		curves.Rising = float64(rising) / float64(steps)
+	}
+	curves.LastHighest = float64(lastHighest) / float64(len(samples))
+	curves.LargestOverhang = overhangs[len(overhangs)-1]
+	curves.Overhang95 = overhangs[int(math.Ceil(0.95*float64(len(overhangs))))-1]
+	return curves
+}
+
+// referenceSelfTest notes what the self-test gives under the new gate
+// threshold.
+func (c *Calibrated) referenceSelfTest(ctx context.Context, model *inspection.Model) error {
+	outcome := model.SelfTest(ctx, 0, &c.Entry.GateThreshold)
+	if !outcome.Scored {
+		return errors.New("self-test: " + outcome.Reason.Detail)
+	}
+	result := outcome.Result
+	c.Entry.SelfTest = &engines.SelfTest{Score: result.Score, SwitchTimestep: result.SwitchTimestep, SwitchReason: result.SwitchReason}
+	for _, gate := range result.Gate {
+		c.Entry.SelfTest.Gate = append(c.Entry.SelfTest.Gate, engines.GatePoint(gate))
+	}
+	return nil
+}
+
+// digestOf identifies a set of pictures: the hex SHA-256 of their digests in
+// order.
+func digestOf(samples []*sample) string {
+	sum := sha256.New()
+	for _, each := range samples {
+		sum.Write(each.digest[:])
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// Plot draws the scores' histogram as SVG.
+func (c *Calibrated) Plot() []byte {
+	return []byte(histogram("Anomaly scores of "+plural(len(c.GoodScores), "good part"), "anomaly score", c.GoodScores, c.BadScores,
+		mark{c.Entry.ImageThreshold, "threshold"}))
+}
+
+func plural(count int, word string) string {
+	if count == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", count, word)
+}
+
+// Text draws the scores' histogram with letters: good parts as #, bad ones as
+// x, and where the threshold lies.
+func (c *Calibrated) Text() string {
+	const rows, columns = 16, 50
+	all := append(slices.Concat(c.GoodScores, c.BadScores), c.Entry.ImageThreshold)
+	low, high := slices.Min(all), slices.Max(all)
+	width := max((high-low)/rows, 1e-9)
+	row := func(score float64) int { return min(int((score-low)/width), rows-1) }
+	var good, bad [rows]int
+	for _, score := range c.GoodScores {
+		good[row(score)]++
+	}
+	for _, score := range c.BadScores {
+		bad[row(score)]++
+	}
+	most := 1
+	for i := range rows {
+		most = max(most, good[i]+bad[i])
+	}
+	var text strings.Builder
+	for i := range rows {
+		bar := func(sign string, count int) string {
+			return strings.Repeat(sign, (count*columns+most-1)/most)
+		}
+		line := fmt.Sprintf("%10.4f  %s%s", low+float64(i)*width, bar("#", good[i]), bar("x", bad[i]))
+		if i == row(c.Entry.ImageThreshold) {
+			line = fmt.Sprintf("%-66s < threshold", line)
+		}
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	return text.String()
+}
