@@ -39,10 +39,10 @@ func newChart(title, xLabel string, low, high, top float64) *chart {
 	fmt.Fprintf(c, `<text x="%d" y="%d" text-anchor="middle">%s</text>`, (chartLeft+chartWidth-chartRight)/2, chartHeight-6, html.EscapeString(xLabel))
 	for i := range 5 {
 		y := top * float64(i) / 4
-		fmt.Fprintf(c, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%[3].1f"/><text x="%[4]d" y="%.1f" text-anchor="end">%.3g</text>`,
+		fmt.Fprintf(c, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1[3]f"/><text x="%[4]d" y="%.1f" text-anchor="end">%.3g</text>`,
 			chartLeft, chartWidth-chartRight, c.y(y), chartLeft-6, c.y(y)+4, y)
 	}
-	fmt.Fprintf(c, `<line class="axis" x1="%d" x2="%d" y1="%.1f" y2="%[3].1f"/>`, chartLeft, chartWidth-chartRight, c.y(0))
+	fmt.Fprintf(c, `<line class="axis" x1="%d" x2="%d" y1="%.1f" y2="%.1[3]f"/>`, chartLeft, chartWidth-chartRight, c.y(0))
 	return c
 }
 
@@ -129,7 +129,7 @@ func histogram(title, xLabel string, good, defective []float64, marks ...mark) s
 		if each.at > (low+high)/2 {
 			anchor, offset = "end", -4
 		}
-		fmt.Fprintf(c, `<line class="mark" x1="%.1f" x2="%[1].1f" y1="%d" y2="%.1f"/><text x="%.1f" y="%d" text-anchor="%s">%s</text>`,
+		fmt.Fprintf(c, `<line class="mark" x1="%.1f" x2="%.1[1]f" y1="%d" y2="%.1f"/><text x="%.1f" y="%d" text-anchor="%s">%s</text>`,
 			c.x(each.at), chartTop, c.y(0), c.x(each.at)+offset, chartTop+10, anchor, html.EscapeString(fmt.Sprintf("%s %.4g", each.label, each.at)))
 	}
 	c.ticks()

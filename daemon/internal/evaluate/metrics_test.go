@@ -2,10 +2,14 @@ package evaluate
 
 import (
 	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"gladd/internal/npy"
@@ -97,5 +101,40 @@ func TestMeanOverClasses(t *testing.T) {
 	})
 	if mean.ImageAUROC != 0.75 || mean.PRO != 0.25 || mean.PixelAP.Defined() {
 		t.Errorf("found %+v", mean)
+	}
+}
+
+// The charts are well-formed, and no number in them went wrong.
+func TestCharts(t *testing.T) {
+	bins := switchBins{{331, "threshold"}: 3, {166, "min_step"}: 9}
+	for name, chart := range map[string]string{
+		"histogram":        histogram("Scores <of> parts", "score", []float64{0.1, 0.2, 0.2}, []float64{0.5}, mark{0.4, "threshold"}),
+		"equal scores":     histogram("Scores", "score", []float64{0, 0, 0}, nil),
+		"curve":            rateCurve("ROC", []RatePoint{{}, {0.5, 1}, {1, 1}}),
+		"switches":         switchChart("Switches", bins, switchBins{{397, "threshold"}: 1}),
+		"switches of none": switchChart("Switches", switchBins{}, switchBins{}),
+	} {
+		decoder := xml.NewDecoder(strings.NewReader(chart))
+		elements := 0
+		for {
+			token, err := decoder.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if _, starts := token.(xml.StartElement); starts {
+				elements++
+			}
+		}
+		if elements < 10 {
+			t.Errorf("%s: only %d elements", name, elements)
+		}
+		for _, wrong := range []string{"%!", "NaN", "Inf"} {
+			if strings.Contains(chart, wrong) {
+				t.Errorf("%s holds %s:\n%s", name, wrong, chart)
+			}
+		}
 	}
 }
