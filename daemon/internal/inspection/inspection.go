@@ -32,7 +32,7 @@ type Options struct {
 	Uncalibrated verdict.Reason
 	// Health limits what a fit picture is; nil: every picture is.
 	Health *capture.HealthLimits
-	Log          *slog.Logger
+	Log    *slog.Logger
 }
 
 // New prepares inspections.
