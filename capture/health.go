@@ -7,10 +7,10 @@ import (
 
 // Health says in numbers how fit a picture is for inspection.
 type Health struct {
-	Brightness float64 // mean of the gray values, 0 to 255
-	Contrast   float64 // their standard deviation
-	Sharpness  float64 // mean size of their second differences
-	Clipped    float64 // share of the pixels that are black or white
+	Brightness float64 `json:"brightness"` // mean of the gray values, 0 to 255
+	Contrast   float64 `json:"contrast"`   // their standard deviation
+	Sharpness  float64 `json:"sharpness"`  // mean size of their second differences
+	Clipped    float64 `json:"clipped"`    // share of the pixels that are black or white
 }
 
 // MeasureHealth measures an 8-bit RGB picture [height][width][3].

@@ -30,6 +30,8 @@ echo "data:    $GLADD_BENCH_DATA"
 go test -run '^$' -bench 'BenchmarkInspect|BenchmarkThreads' -benchtime 10x -count "${RUNS:-6}" ./daemon/internal/app ./engines/onnxruntime | tee out/bench.txt | grep --line-buffered -E 'FAIL|panic' || true
 go test -run '^$' -bench BenchmarkStart -benchtime 5x -count "${RUNS:-6}" ./daemon >>out/bench.txt || true
 GLADD_BENCH_TRIGGERS=${TRIGGERS:-10000} go test -timeout 2h -run '^$' -bench . -benchtime 1x -count "${RUNS:-6}" ./daemon/internal/mes >>out/bench.txt || true
+go test -run '^$' -bench . -benchtime 20x -count "${RUNS:-6}" ./capture/virtualline >>out/bench.txt || true
+go test -run '^$' -bench . -benchtime 1x -count "${RUNS:-6}" ./daemon/internal/evaluate >>out/bench.txt || true
 $benchstat out/bench.txt
 if grep -q -E '^(FAIL|panic)' out/bench.txt; then stop "a benchmark failed; see out/bench.txt"; fi
 

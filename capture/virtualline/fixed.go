@@ -26,13 +26,26 @@ func clamp(a, low, high int64) int64 { return min(max(a, low), high) }
 
 func abs(a int64) int64 { return max(a, -a) }
 
+// rootsAbove are the roots of small numbers, rounded up.
+var rootsAbove = func() (roots [257]int64) {
+	for i, above := 0, int64(0); i < len(roots); i++ {
+		for above*above < int64(i) {
+			above++
+		}
+		roots[i] = above
+	}
+	return roots
+}()
+
 // root is the whole part of a square root.
 func root(a int64) int64 {
 	if a <= 0 {
 		return 0
 	}
-	// Newton's method from above ends at the whole part.
-	x := int64(1) << ((bits.Len64(uint64(a)) + 1) / 2)
+	// From a guess above, of the first bits, Newton's method ends at the whole
+	// part.
+	half := max(bits.Len64(uint64(a))-7, 0) / 2
+	x := rootsAbove[a>>(2*half)+1] << half
 	for {
 		next := (x + a/x) >> 1
 		if next >= x {

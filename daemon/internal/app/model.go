@@ -67,13 +67,14 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Plan:      PlanExact,
 	}
 	thresholds, uncalibrated := calibrate(model)
+	model.Health = healthLimits(model.Calibration)
 	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
 		Parameters:   model.Parameters,
 		Thresholds:   thresholds,
 		Uncalibrated: uncalibrated,
-		Health:       healthLimits(model.Calibration),
+		Health:       model.Health,
 		Log:          e.log,
 	})
 	return model, err

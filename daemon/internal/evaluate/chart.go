@@ -23,7 +23,7 @@ const (
 
 const chartStyle = `.chart{font:12px system-ui,sans-serif;background:#fff}.chart text{fill:#3b4352}.chart .head{font-weight:600}` +
 	`.chart .axis{stroke:#9aa3b2}.chart .grid{stroke:#e6e9ee}.chart .good{fill:#2a9d8f}.chart .bad{fill:#e07a3f}` +
-	`.chart .mark{stroke:#b42318;stroke-dasharray:4 3}.chart .line{fill:none;stroke:#31577d;stroke-width:2}`
+	`.chart .label{paint-order:stroke;stroke:#fff;stroke-width:4px}.chart .mark{stroke:#b42318;stroke-dasharray:4 3}.chart .line{fill:none;stroke:#31577d;stroke-width:2}`
 
 // chart draws with an x axis from low to high and a y axis from 0 to top.
 type chart struct {
@@ -85,6 +85,9 @@ func (c *chart) end() string {
 	return c.String()
 }
 
+// wholeQuarters is the top of an axis of counts whose quarters are whole.
+func wholeQuarters(top float64) float64 { return max(math.Ceil(top/4), 1) * 4 }
+
 // mark is a line across a histogram.
 type mark struct {
 	at    float64
@@ -117,7 +120,7 @@ func histogram(title, xLabel string, good, defective []float64, marks ...mark) s
 	for i := range bins {
 		top = max(top, counts[0][i]+counts[1][i])
 	}
-	c := newChart(title, xLabel, low, high, max(top, 4))
+	c := newChart(title, xLabel, low, high, wholeQuarters(top))
 	for i := range bins {
 		from, to := low+(high-low)*float64(i)/bins, low+(high-low)*float64(i+1)/bins
 		c.bar("good", from, to, 0, counts[0][i], fmt.Sprintf("%.4g to %.4g: %.0f good", from, to, counts[0][i]))
@@ -129,7 +132,7 @@ func histogram(title, xLabel string, good, defective []float64, marks ...mark) s
 		if each.at > (low+high)/2 {
 			anchor, offset = "end", -4
 		}
-		fmt.Fprintf(c, `<line class="mark" x1="%.1f" x2="%.1[1]f" y1="%d" y2="%.1f"/><text x="%.1f" y="%d" text-anchor="%s">%s</text>`,
+		fmt.Fprintf(c, `<line class="mark" x1="%.1f" x2="%.1[1]f" y1="%d" y2="%.1f"/><text class="label" x="%.1f" y="%d" text-anchor="%s">%s</text>`,
 			c.x(each.at), chartTop, c.y(0), c.x(each.at)+offset, chartTop+10, anchor, html.EscapeString(fmt.Sprintf("%s %.4g", each.label, each.at)))
 	}
 	c.ticks()
@@ -168,11 +171,11 @@ func switchChart(title string, good, defective switchBins) string {
 	slices.SortFunc(points, func(a, b switchPoint) int {
 		return cmp.Or(cmp.Compare(b.Timestep, a.Timestep), cmp.Compare(b.Reason, a.Reason))
 	})
-	top := 4.0
+	top := 0.0
 	for _, point := range points {
 		top = max(top, float64(good[point]+defective[point]))
 	}
-	c := newChart(title, "timestep of the switch (* not by the threshold)", 0, float64(max(len(points), 1)), top)
+	c := newChart(title, "timestep of the switch (* not by the threshold)", 0, float64(max(len(points), 1)), wholeQuarters(top))
 	for i, point := range points {
 		label := fmt.Sprintf("timestep %d, %s: %d good, %d defective", point.Timestep, point.Reason, good[point], defective[point])
 		c.bar("good", float64(i)+0.15, float64(i)+0.85, 0, float64(good[point]), label)

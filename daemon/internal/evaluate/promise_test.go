@@ -77,6 +77,7 @@ func TestPromiseHolds(t *testing.T) {
 			if share < test.promise.Confidence-4*spread {
 				t.Errorf("%s, %d parts: %s was kept in %.4f of the calibrations", name, test.parts, test.promise, share)
 			}
+			t.Logf("%-13s %4d parts, %s: kept in %.2f %%, mean rate %.3f %%", name, test.parts, test.promise, 100*share, 100*sum/repetitions)
 			// Not by thresholds that reject nothing.
 			if name == "uniform" && (share > 0.999 || sum/repetitions < test.promise.FalseReject/5) {
 				t.Errorf("%s, %d parts: %s was kept in %.4f of the calibrations, with a mean rate of %.5f", name, test.parts, test.promise, share, sum/repetitions)

@@ -85,7 +85,7 @@ type KindDecisions struct {
 	OK           int    `json:"ok"`
 	NotOK        int    `json:"not_ok"`
 	NotDecidable int    `json:"not_decidable"`
-	Undefined    int    `json:"undefined"` // without a score
+	Undefined    int    `json:"undefined"` // without a score, or not fit for inspection
 }
 
 // switchBins count parts by where they switched.
@@ -148,7 +148,7 @@ func (r *Report) add(class *classRun, results *store, model *inspection.Model) e
 	if report.Figures, report.curve, err = class.measure(results, model.Parameters.Score.MapSize); err != nil {
 		return fmt.Errorf("figures of %s: %w", class.Name, err)
 	}
-	if report.AtThreshold = class.decide(thresholds(model)); report.AtThreshold == nil {
+	if report.AtThreshold = class.decide(thresholds(model), model.Health); report.AtThreshold == nil {
 		class.note("the bundle has no calibration for this method: there are no verdicts, only scores; 'gladd calibrate' makes one")
 	}
 	report.Notes = append([]string{}, class.notes...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
@@ -86,6 +87,7 @@ type Result struct {
 	Score    *float64             `json:"score"`    // null without a completed inspection
 	Reason   *verdict.Reason      `json:"reason"`   // why there is none
 	Details  *verdict.Diagnostics `json:"diagnostics"`
+	Health   capture.Health       `json:"health"`
 }
 
 func (s *store) path(class string, picture Picture, ending string) string {
@@ -125,6 +127,7 @@ func (s *store) add(class string, picture Picture, outcome inspection.Outcome) (
 	if outcome.Scored {
 		score := outcome.Result.Score
 		result.Score, result.Reason = &score, nil
+		result.Health = capture.MeasureHealth(outcome.Prepared, outcome.PreparedWidth, len(outcome.Prepared)/3/outcome.PreparedWidth)
 		// The map first: a result that is there is whole.
 		content := npy.Encode(outcome.Result.AnomalyMap, outcome.MapSize, outcome.MapSize)
 		if err := renameio.WriteFile(s.path(class, picture, ".anomaly_map.npy"), content, 0o644); err != nil {

@@ -248,7 +248,9 @@ func inspectFile(ctx context.Context, model *inspection.Model, path string, clas
 	if err != nil {
 		return inspection.Undefined(verdict.ReasonCamera, err.Error())
 	}
-	return model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class})
+	// The figures are those of all pictures; the limits of image health are
+	// applied with the thresholds.
+	return model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, AnyHealth: true})
 }
 
 // measure computes the figures of a class.
@@ -272,8 +274,9 @@ func (c *classRun) measure(results *store, size int) (Figures, []RatePoint, erro
 	return measure(pictures, size)
 }
 
-// decide applies thresholds to the results.
-func (c *classRun) decide(thresholds *verdict.Thresholds) *Decisions {
+// decide applies thresholds to the results; pictures beyond the limits of image
+// health are Undefined.
+func (c *classRun) decide(thresholds *verdict.Thresholds, health *capture.HealthLimits) *Decisions {
 	if thresholds == nil {
 		return nil
 	}
@@ -289,8 +292,10 @@ func (c *classRun) decide(thresholds *verdict.Thresholds) *Decisions {
 		kind.Pictures++
 		evaluation := verdict.Undefined
 		if score := c.results[i].Score; score != nil {
-			evaluation, _ = verdict.Evaluate(*score, *thresholds)
 			highest = max(highest, *score)
+			if health == nil || health.Check(c.results[i].Health) == nil {
+				evaluation, _ = verdict.Evaluate(*score, *thresholds)
+			}
 		}
 		switch evaluation {
 		case verdict.OK:

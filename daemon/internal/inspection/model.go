@@ -17,8 +17,10 @@ type Model struct {
 	// Calibration in use; nil: there is none for the method.
 	Calibration *engines.Calibration
 	Runtime     engines.Runtime
-	Parameters  pipeline.Parameters
-	Inspector   *Inspector
+	// Health limits of the calibration; nil: it has none.
+	Health     *capture.HealthLimits
+	Parameters pipeline.Parameters
+	Inspector  *Inspector
 }
 
 // SelfTest inspects a picture of nothing, a ramp. A gate threshold replaces the
