@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
@@ -47,6 +48,11 @@ func (c *calibrateCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
+	if !c.DryRun {
+		if err := checkWritable(bundle.Dir); err != nil {
+			return err
+		}
+	}
 	pool, done, err := c.Pool.open(env, bundle)
 	if err != nil {
 		return err
@@ -81,6 +87,16 @@ func (c *calibrateCommand) Run(env *environment) error {
 		return failure{fmt.Errorf("%d pictures gave no score and were left out; the messages above say why", learned.Unscored)}
 	}
 	return nil
+}
+
+// checkWritable makes sure that a file can be written to a folder, before the
+// work that shall end there.
+func checkWritable(dir string) error {
+	file, err := os.CreateTemp(dir, ".gladd-")
+	if err != nil {
+		return fmt.Errorf("calibrations cannot be written beside the bundle: %w; --dry-run shows them without", err)
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
 func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated) error {

@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"gladd/engines"
 	"gladd/engines/enginetest"
@@ -152,5 +155,23 @@ func TestAppendToABrokenFile(t *testing.T) {
 	}
 	if after := enginetest.ReadFile(t, path); string(after) != string(before) {
 		t.Errorf("the file was changed to\n%s", after)
+	}
+}
+
+// Two that calibrate at a time lose nothing.
+func TestAppendSideBySide(t *testing.T) {
+	dir := enginetest.Copy(t, enginetest.Micro(t))
+	digest := enginetest.Load(t, dir).ModelDigest
+	var group errgroup.Group
+	for i := range 8 {
+		group.Go(func() error {
+			return engines.AppendCalibration(dir, engines.Calibration{ID: strconv.Itoa(i), ModelDigest: digest, Method: engines.Method{Backend: "b", Precision: "p", Mode: "m", Plan: "p"}})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if found := enginetest.Load(t, dir).Calibrations; len(found) != 8 {
+		t.Errorf("want 8 calibrations, found %d", len(found))
 	}
 }
