@@ -84,7 +84,7 @@ func (c *calibrateCommand) Run(env *environment) error {
 		return failure{err}
 	}
 	if learned.Unscored > 0 {
-		return failure{fmt.Errorf("%d pictures gave no score and were left out; the messages above say why", learned.Unscored)}
+		return failure{fmt.Errorf("pictures that gave no score and were left out: %d; the messages above say why", learned.Unscored)}
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 	promise := evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence}
 	fmt.Fprintf(out, "promise           %s, for parts like these\n", promise)
 	if learned.Copies > 0 {
-		fmt.Fprintf(out, "left out          %d pictures that show the same as another\n", learned.Copies)
+		fmt.Fprintf(out, "left out          pictures that show the same as another: %d\n", learned.Copies)
 	}
 	if len(learned.BadScores) > 0 {
 		fmt.Fprintf(out, "known bad parts   %d of %d would escape\n", learned.Escaped, len(learned.BadScores))

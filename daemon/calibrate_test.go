@@ -42,7 +42,7 @@ func TestCalibrate(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
-	for _, want := range []string{"rank 1 of 12 good parts", "as in bundle.yaml", "at most 30 % false rejects at 98 % confidence", "1 pictures that show the same", "of 9 would escape", "< threshold"} {
+	for _, want := range []string{"rank 1 of 12 good parts", "as in bundle.yaml", "at most 30 % false rejects at 98 % confidence", "pictures that show the same as another: 1", "of 9 would escape", "< threshold"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("want %q in\n%s", want, stdout)
 		}

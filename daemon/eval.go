@@ -92,7 +92,7 @@ func (c *evalCommand) Run(env *environment) error {
 		return failure{err}
 	}
 	if unscored := report.Unscored(); unscored > 0 {
-		return failure{fmt.Errorf("%d pictures gave no score and are in no figure; the messages above say why", unscored)}
+		return failure{fmt.Errorf("pictures that gave no score and are in no figure: %d; the messages above say why", unscored)}
 	}
 	return nil
 }

@@ -187,7 +187,7 @@ func TestEvalOfWhatIsThere(t *testing.T) {
 	bundle := enginetest.Copy(t, enginetest.TinyA(t))
 	out := filepath.Join(t.TempDir(), "out")
 	code, _, stderr := gladd(t, "eval", "--bundle", bundle, "--data", data, "--out", out)
-	if code != 1 || !strings.Contains(stderr, "1 pictures gave no score") {
+	if code != 1 || !strings.Contains(stderr, "pictures that gave no score and are in no figure: 1") {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	class := readMetrics(t, out).Classes["plates"]

@@ -134,3 +134,24 @@ func TestReplayRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A picture that was not fit for inspection is not fit again.
+func TestReplayOfUnfitPictures(t *testing.T) {
+	s := newSite(t, "")
+	bundle := filepath.Join(s.dir, "bundle")
+	if code, _, stderr := gladd(t, "calibrate", "--bundle", bundle, "--good", goodParts(t, 4), "--false-reject", "0.6"); code != 0 {
+		t.Fatal(stderr)
+	}
+	config := s.config(strings.Replace(oneStation, "folder:pictures?loop=true", "virtual:cap?size=64", 1))
+	p := start(t, config)
+	if _, body := p.get("POST", "/api/v1/stations/st-01/start?wait=true", `{}`); !strings.Contains(body, `"image-health"`) || !strings.Contains(body, `"is_simulated":true`) {
+		t.Fatalf("found %s", body)
+	}
+	if code := p.end(); code != 0 {
+		t.Fatal(p.errors())
+	}
+	code, stdout, stderr := gladd(t, "replay", "--config", config, "--since", "1h")
+	if code != 0 || !strings.Contains(stdout, "now the same") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
@@ -67,7 +66,7 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Plan:      PlanExact,
 	}
 	thresholds, uncalibrated := calibrate(model)
-	model.Health = healthLimits(model.Calibration)
+	model.Health = inspection.HealthLimits(model.Calibration)
 	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
@@ -141,19 +140,5 @@ func parameters(bundle *engines.Bundle) pipeline.Parameters {
 			ObjectMask: pipeline.ObjectMask(m.Score.ObjectMask),
 		},
 		Classes: len(m.Classes),
-	}
-}
-
-// healthLimits translates a calibration's; nil: it has none.
-func healthLimits(calibration *engines.Calibration) *capture.HealthLimits {
-	if calibration == nil || calibration.ImageHealth == nil {
-		return nil
-	}
-	limits := calibration.ImageHealth
-	return &capture.HealthLimits{
-		Brightness: capture.Limits(limits.Brightness),
-		Contrast:   capture.Limits(limits.Contrast),
-		Sharpness:  capture.Limits(limits.Sharpness),
-		Clipped:    capture.Limits(limits.Clipped),
 	}
 }

@@ -127,7 +127,7 @@ func (s *store) add(class string, picture Picture, outcome inspection.Outcome) (
 	if outcome.Scored {
 		score := outcome.Result.Score
 		result.Score, result.Reason = &score, nil
-		result.Health = capture.MeasureHealth(outcome.Prepared, outcome.PreparedWidth, len(outcome.Prepared)/3/outcome.PreparedWidth)
+		result.Health = outcome.Health()
 		// The map first: a result that is there is whole.
 		content := npy.Encode(outcome.Result.AnomalyMap, outcome.MapSize, outcome.MapSize)
 		if err := renameio.WriteFile(s.path(class, picture, ".anomaly_map.npy"), content, 0o644); err != nil {

@@ -158,7 +158,7 @@ func checkMasks(ctx context.Context, classes []*classRun, size int) error {
 			class.note("no good pictures (expected test/good): there are no figures of images")
 		}
 		if empty > 0 {
-			class.note("%d masks mark no pixel at the map's size", empty)
+			class.note("masks that mark no pixel at the map's size: %d", empty)
 		}
 		for _, each := range unreadable {
 			class.note("%s; the picture is left out of the figures of pixels", each)

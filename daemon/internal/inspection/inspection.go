@@ -75,6 +75,11 @@ type Outcome struct {
 	Prepare time.Duration
 }
 
+// Health measures the prepared picture.
+func (o *Outcome) Health() capture.Health {
+	return capture.MeasureHealth(o.Prepared, o.PreparedWidth, len(o.Prepared)/3/o.PreparedWidth)
+}
+
 // Diagnostics are the outcome's details; read is the time that it took to get
 // the picture.
 func (o *Outcome) Diagnostics(read time.Duration) *verdict.Diagnostics {

@@ -23,6 +23,21 @@ type Model struct {
 	Inspector  *Inspector
 }
 
+// HealthLimits are those of a calibration; nil: it has none, or there is no
+// calibration.
+func HealthLimits(calibration *engines.Calibration) *capture.HealthLimits {
+	if calibration == nil || calibration.ImageHealth == nil {
+		return nil
+	}
+	limits := calibration.ImageHealth
+	return &capture.HealthLimits{
+		Brightness: capture.Limits(limits.Brightness),
+		Contrast:   capture.Limits(limits.Contrast),
+		Sharpness:  capture.Limits(limits.Sharpness),
+		Clipped:    capture.Limits(limits.Clipped),
+	}
+}
+
 // SelfTest inspects a picture of nothing, a ramp. A gate threshold replaces the
 // model's, unless nil.
 func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64) Outcome {

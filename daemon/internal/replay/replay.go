@@ -16,6 +16,7 @@ import (
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/ledger"
 	"gladd/daemon/internal/verdict"
+	"gladd/engines"
 )
 
 // Options of a replay.
@@ -43,7 +44,7 @@ type Comparison struct {
 	// Difference of the scores; null where one is missing.
 	Difference *float64 `json:"score_difference"`
 	// Identical says that evaluation, score and switch are the same to the last
-	// bit.
+	// bit, or the reason of a part without a score.
 	Identical bool    `json:"identical"`
 	Problem   *string `json:"problem"` // why it could not be replayed, or null
 }
@@ -113,7 +114,10 @@ func compare(ctx context.Context, options Options, result *ledger.Result) Compar
 	}
 	comparison.Replayed = found
 	then, now := comparison.Recorded, *found
-	if then.Score != nil && now.Score != nil {
+	switch {
+	case then.Score == nil && now.Score == nil:
+		comparison.Identical = then.Evaluation == now.Evaluation && then.Reason != nil && now.Reason != nil && then.Reason.Code == now.Reason.Code
+	case then.Score != nil && now.Score != nil:
 		difference := *now.Score - *then.Score
 		comparison.Difference = &difference
 		comparison.Identical = difference == 0 && then.Evaluation == now.Evaluation &&
@@ -145,50 +149,55 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 	if err != nil {
 		return nil, err
 	}
-	limits, gate, id, err := thresholds(model, record)
+	calibration, err := calibrationOf(model, record)
 	if err != nil {
 		return nil, err
 	}
-	// The picture was inspected then, whatever today's limits say of it.
+	gate := model.Bundle.Manifest.Denoise.Threshold
+	if calibration != nil {
+		gate = calibration.GateThreshold
+	}
+	// The limits of image health are the calibration's too.
 	outcome := model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, GateThreshold: &gate, AnyHealth: true})
 	manifest := model.Bundle.Manifest
 	found := &Finding{
-		Evaluation: outcome.Evaluation, Reason: outcome.Reason, CalibrationID: id,
+		Evaluation: outcome.Evaluation, Reason: outcome.Reason,
 		Bundle:  verdict.Bundle{Name: manifest.Name, Version: manifest.Version, Digest: model.Bundle.ModelDigest},
 		Backend: model.Method.Backend,
 	}
 	if !outcome.Scored {
 		return found, nil
 	}
-	found.Score, found.SwitchTimestep, found.SwitchReason = &outcome.Result.Score, &outcome.Result.SwitchTimestep, &outcome.Result.SwitchReason
-	if limits != nil {
-		found.ImageThreshold = &limits.Image
-		found.Evaluation, found.Reason = verdict.Evaluate(outcome.Result.Score, *limits)
-	} else {
-		found.Evaluation = verdict.Undefined
+	if limits := inspection.HealthLimits(calibration); limits != nil {
+		if err := limits.Check(outcome.Health()); err != nil {
+			found.Evaluation, found.Reason = verdict.Undefined, &verdict.Reason{Code: verdict.ReasonImageHealth, Detail: err.Error()}
+			found.CalibrationID, found.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
+			return found, nil
+		}
 	}
+	found.Score, found.SwitchTimestep, found.SwitchReason = &outcome.Result.Score, &outcome.Result.SwitchTimestep, &outcome.Result.SwitchReason
+	if calibration == nil {
+		found.Evaluation = verdict.Undefined
+		return found, nil
+	}
+	found.CalibrationID, found.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
+	found.Evaluation, found.Reason = verdict.Evaluate(outcome.Result.Score, verdict.Thresholds{Image: calibration.ImageThreshold, GuardBand: calibration.GuardBand})
 	return found, nil
 }
 
-// thresholds are those of the record's own calibration under its own model, and
-// those in use under another.
-func thresholds(model *inspection.Model, record *verdict.Record) (limits *verdict.Thresholds, gate float64, id *string, err error) {
-	calibration := model.Calibration
-	if model.Bundle.ModelDigest == record.Bundle.Digest {
-		calibration = nil
-		if record.CalibrationID != nil {
-			for i := range model.Bundle.Calibrations {
-				if each := &model.Bundle.Calibrations[i]; each.ID == *record.CalibrationID {
-					calibration = each
-				}
-			}
-			if calibration == nil {
-				return nil, 0, nil, fmt.Errorf("its calibration %s is not in %s any more", *record.CalibrationID, model.Bundle.Dir)
-			}
+// calibrationOf is the record's own calibration under its own model, and the one
+// in use under another; nil: there is none.
+func calibrationOf(model *inspection.Model, record *verdict.Record) (*engines.Calibration, error) {
+	if model.Bundle.ModelDigest != record.Bundle.Digest {
+		return model.Calibration, nil
+	}
+	if record.CalibrationID == nil {
+		return nil, nil
+	}
+	for i := range model.Bundle.Calibrations {
+		if each := &model.Bundle.Calibrations[i]; each.ID == *record.CalibrationID {
+			return each, nil
 		}
 	}
-	if calibration == nil {
-		return nil, model.Bundle.Manifest.Denoise.Threshold, nil, nil
-	}
-	return &verdict.Thresholds{Image: calibration.ImageThreshold, GuardBand: calibration.GuardBand}, calibration.GateThreshold, &calibration.ID, nil
+	return nil, fmt.Errorf("its calibration %s is not in %s any more", *record.CalibrationID, model.Bundle.Dir)
 }
