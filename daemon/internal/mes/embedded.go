@@ -87,7 +87,7 @@ func (a *attended) end() {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.ended = true
-	a.Listener.Close() //nolint:errcheck // it is closed again by the broker
+	a.Close() //nolint:errcheck // it is closed again by the broker
 	for a.waiting > 0 {
 		a.changed.Wait()
 	}

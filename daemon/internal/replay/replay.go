@@ -172,7 +172,7 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 		if err := limits.Check(outcome.Health()); err != nil {
 			found.Evaluation, found.Reason = verdict.Undefined, &verdict.Reason{Code: verdict.ReasonImageHealth, Detail: err.Error()}
 			found.CalibrationID, found.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
-			return found, nil
+			return found, nil //nolint:nilerr // it is what was found
 		}
 	}
 	found.Score, found.SwitchTimestep, found.SwitchReason = &outcome.Result.Score, &outcome.Result.SwitchTimestep, &outcome.Result.SwitchReason
