@@ -1,0 +1,1 @@
+"""Networks of a gladd bundle, small enough for a CPU."""
