@@ -1,0 +1,158 @@
+"""From trained networks to a bundle: ONNX graphs, their digests, bundle.yaml.
+
+Each graph is compared with its network before the bundle is written: a bundle
+that computes something else is not left behind.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from . import TrainingError
+from .schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
+
+OPSET = 17
+TOLERANCE = 1e-4
+NAMES = {
+    "vae_encoder": (["image"], ["latent_mean"]),
+    "unet": (["sample", "timestep"], ["eps"]),
+    "vae_decoder": (["latent"], ["image"]),
+    "dino_gate": (["test_image", "reconstructed_image"], ["anomaly_map"]),
+    "dino_score": (["test_image", "reconstructed_image"], ["anomaly_map"]),
+}
+
+
+def round_to_half(module):
+    """Rounds weights with two or more axes to what FP16 can hold, in place: what the bundle will store."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() >= 2:
+                parameter.copy_(parameter.half().float())
+
+
+def store_half(model):
+    """Weights with two or more axes stored as FP16 behind a Cast; arithmetic, inputs and outputs stay FP32."""
+    casts = []
+    for i, initializer in enumerate(model.graph.initializer):
+        if initializer.data_type != TensorProto.FLOAT or len(initializer.dims) < 2 or np.prod(initializer.dims) < 64:
+            continue
+        value = numpy_helper.to_array(initializer)
+        half = value.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), value):
+            # A constant that was folded from rounded weights need not be a half itself.
+            continue
+        name = initializer.name
+        model.graph.initializer[i].CopyFrom(numpy_helper.from_array(half, name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT, name=name + "_to_float"))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+
+
+def export_graph(name, module, inputs, path, half=True):
+    """Writes one graph and returns the largest difference to the module, at batches of 1 and 3.
+
+    inputs(n): example inputs of a batch of n.
+    """
+    names, outputs = NAMES[name]
+    if len(inputs(1)) > len(names):
+        names = [*names, "class_index"]
+    module = module.eval()
+    if half:
+        round_to_half(module)
+    dynamic = {n: {0: "N"} for n in names + outputs}
+    with torch.no_grad():
+        torch.onnx.export(module, inputs(2), str(path), input_names=names, output_names=outputs, dynamic_axes=dynamic, opset_version=OPSET, dynamo=False)
+    model = onnx.load(path)
+    if half:
+        store_half(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for n in (1, 3):
+        example = inputs(n)
+        with torch.no_grad():
+            expected = module(*example).numpy()
+        found = session.run(None, {k: v.numpy() for k, v in zip(names, example)})[0]
+        if found.shape != expected.shape:
+            raise TrainingError(f"{name}: the exported graph gives {found.shape} at a batch of {n}, the network {expected.shape}")
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if not worst <= TOLERANCE:
+        raise TrainingError(f"{name}: the exported graph differs from the network by {worst:.2g}, more than {TOLERANCE:g}")
+    return worst
+
+
+def digest(path):
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def write_bundle(folder, modules, manifest, example_images, half=True):
+    """Writes a new bundle.
+
+    modules: the five graphs' modules by name; manifest: name, version, image, latent,
+    denoise, score, classes and provenance as bundle.yaml has them; example_images:
+    float [3,3,H,W], real pictures to compare the graphs on. The folder must not exist:
+    a bundle never changes. Returns the largest difference of each graph.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise TrainingError(f"{folder} exists. A bundle never changes: name another folder, or delete this one first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    size, latent = manifest["image"], manifest["latent"]
+    shape = (latent["channels"], latent["height"], latent["width"])
+    latents = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    reversed_images = example_images.flip(0)
+    feeds = {
+        "vae_encoder": lambda n: (example_images[:n],),
+        "unet": lambda n: (latents[:n], torch.tensor([1.0, 451.0, 999.0])[:n]),
+        "vae_decoder": lambda n: (latents[:n],),
+        "dino_gate": lambda n: (example_images[:n], reversed_images[:n]),
+        "dino_score": lambda n: (example_images[:n], reversed_images[:n]),
+    }
+    if example_images.shape != (3, 3, size["height"], size["width"]):
+        raise TrainingError(f"expected three example pictures of {size['width']}x{size['height']}, found {tuple(example_images.shape)}")
+    temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        differences, graphs = {}, {}
+        for name, module in modules.items():
+            path = temporary / f"{name}.onnx"
+            differences[name] = export_graph(name, module, feeds[name], path, half)
+            graphs[name] = {"file": path.name, "sha256": digest(path)}
+        provenance = {**manifest.get("provenance", {}), "largest_difference_to_torch": {k: float(f"{v:.2g}") for k, v in differences.items()}}
+        content = {
+            "schema": "gladd.bundle/v1",
+            "name": manifest["name"],
+            "version": str(manifest["version"]),
+            "image": size,
+            "latent": latent,
+            "schedule": {
+                "train_timesteps": TRAIN_TIMESTEPS, "beta_schedule": "scaled_linear", "beta_start": BETA_START, "beta_end": BETA_END,
+                "steps_offset": 1, "set_alpha_to_one": False,
+            },
+            "denoise": manifest["denoise"],
+            "score": manifest["score"],
+            "classes": manifest.get("classes", []),
+            "graphs": graphs,
+            "provenance": provenance,
+        }  # fmt: skip
+        (temporary / "bundle.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        temporary.chmod(0o755)
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return differences

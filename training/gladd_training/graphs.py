@@ -1,0 +1,99 @@
+"""The five graphs of a bundle as torch modules, ready to export."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Encoder(nn.Module):
+    def __init__(self, autoencoder):
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, image):
+        return self.autoencoder.encode(image)[0]
+
+
+class Decoder(nn.Module):
+    def __init__(self, autoencoder):
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latent):
+        return self.autoencoder.decode(latent)
+
+
+def nearest_distance(test, reconstructed):
+    """[N,c,h,w] twice -> [N,1,h,w]: for each patch of the test picture, the smallest
+    1 - cosine to any patch of the reconstruction."""
+    n, _, h, w = test.shape
+    unit = lambda m: F.normalize(m.flatten(2), dim=1, eps=1e-6)
+    cosine = unit(test).transpose(1, 2) @ unit(reconstructed)
+    return (1 - cosine.amax(2)).reshape(n, 1, h, w)
+
+
+class Gate(nn.Module):
+    """The last layer's distance on the latent grid, from pictures scaled by `scale`."""
+
+    def __init__(self, features, latent_size, scale=1.0):
+        super().__init__()
+        self.features, self.latent_size, self.scale = features, latent_size, scale
+
+    def forward(self, test_image, reconstructed_image):
+        n = test_image.shape[0]
+        both = torch.cat([test_image, reconstructed_image])
+        if self.scale != 1:
+            both = F.avg_pool2d(both, round(1 / self.scale))
+        last = self.features(both)[-1]
+        distance = nearest_distance(last[:n], last[n:])
+        if tuple(distance.shape[2:]) != tuple(self.latent_size):
+            distance = F.interpolate(distance, self.latent_size, mode="bilinear", align_corners=True)
+        return distance
+
+
+def gaussian(sigma):
+    radius = max(1, round(3 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+class Score(nn.Module):
+    """Distances of all layers summed, with the pixel distance, blurred: [N,1,S,S].
+
+    both: also from the reconstruction's patches to the test picture's. pixel:
+    weight of the mean absolute difference of the channels; with
+    pixel_by_maximum, as in the official code, it is scaled so that its highest
+    value is `pixel` times the features' highest in the same picture. sigma: of
+    the blur, in the map's pixels; edges reflected.
+    """
+
+    def __init__(self, features, map_size, weights=(1, 1, 1, 1), pixel=0.5, pixel_by_maximum=False, sigma=4.0, both=False):
+        super().__init__()
+        self.features, self.map_size, self.weights, self.pixel = features, map_size, weights, pixel
+        self.pixel_by_maximum, self.both = pixel_by_maximum, both
+        self.register_buffer("kernel", gaussian(sigma), persistent=False)
+
+    def forward(self, test_image, reconstructed_image):
+        n = test_image.shape[0]
+        size = (self.map_size, self.map_size)
+        layers = self.features(torch.cat([test_image, reconstructed_image]))
+        total = 0
+        for weight, layer in zip(self.weights, layers, strict=True):
+            if not weight:
+                continue
+            distance = nearest_distance(layer[:n], layer[n:])
+            if self.both:
+                distance = distance + nearest_distance(layer[n:], layer[:n])
+            total = total + weight * F.interpolate(distance, size, mode="bilinear", align_corners=True)
+        if self.pixel:
+            pixel = (test_image - reconstructed_image).abs().mean(1, keepdim=True)
+            pixel = F.interpolate(pixel, size, mode="bilinear", align_corners=True)
+            scale = self.pixel
+            if self.pixel_by_maximum:
+                scale = self.pixel * total.amax((1, 2, 3), keepdim=True) / pixel.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
+            total = total + scale * pixel
+        radius = len(self.kernel) // 2
+        total = F.pad(total, (radius, radius, radius, radius), mode="reflect")
+        total = F.conv2d(total, self.kernel.reshape(1, 1, 1, -1))
+        return F.conv2d(total, self.kernel.reshape(1, 1, -1, 1))
