@@ -50,6 +50,23 @@ install: build ## install the program, its library, the unit and a first configu
 bench: setup-tests ## measure speed and memory; BUNDLE=DIR DATA=DIR for your own
 	@scripts/bench.sh
 
+# The training package has an environment of its own; PyTorch makes it 5 GB.
+TRAINING := out/training/env
+
+$(TRAINING)/installed: training/pyproject.toml
+	@echo "training: installing PyTorch and what belongs to it into $(TRAINING), once; this takes minutes"
+	python3 -m venv --clear $(TRAINING)
+	$(TRAINING)/bin/pip install --quiet --disable-pip-version-check --editable 'training[teacher,test]'
+	touch $@
+
+.PHONY: train
+train: build $(TRAINING)/installed ## train the demo's model on plates of the virtual line; goes on where it was cut off
+	@scripts/train.sh
+
+.PHONY: test-training
+test-training: build $(TRAINING)/installed ## test the training package: a few steps of each network, export, eval
+	PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -p no:cacheprovider training
+
 .PHONY: lint
 lint: setup $(GOLANGCI_LINT) ## check the code's style
 	$(GOLANGCI_LINT) run ./...

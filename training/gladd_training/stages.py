@@ -148,3 +148,48 @@ class DistillStage:
 
     def sheet(self):
         return None
+
+
+class FinetuneStage:
+    """GLAD's fine-tuning of the features: a good part and its reconstruction shall look alike.
+
+    Reconstructions are made from noise at `denoise_step`. The loss is 1 - cosine of each
+    layer as a whole, between picture and reconstruction, plus `distillation` times the
+    same between the tuned and the untouched network (official code: train_dino.py). Only
+    the MLPs of the tapped blocks change.
+    """
+
+    def __init__(self, module, untouched, autoencoder, unet, good, latents, options, device, denoise_step=200, inference_steps=5, distillation=0.01):
+        self.module, self.untouched, self.autoencoder, self.unet = module, untouched, autoencoder, unet
+        self.good, self.latents, self.options, self.device = good, latents, options, device
+        self.denoise_step, self.inference_steps, self.distillation = denoise_step, inference_steps, distillation
+        self.bar = float(alpha_bars()[denoise_step])
+        for parameter in module.tuned():
+            parameter.requires_grad_(True)
+
+    def parameters(self):
+        return self.module.tuned()
+
+    @torch.no_grad()
+    def reconstruct(self, picks):
+        z = self.latents[picks]
+        x = add_noise(z, torch.randn_like(z), self.bar).to(self.device)
+        return self.autoencoder.decode(denoise(self.unet, x, self.denoise_step, self.inference_steps)).float()
+
+    def loss(self, rng):
+        # The stem's batch statistics stay as the distillation left them.
+        self.module.eval()
+        picks = rng.integers(0, len(self.good), self.options.batch)
+        image = to_tensor(self.good[picks]).to(self.device)
+        reconstruction = self.reconstruct(picks)
+        whole = lambda a, b: sum((1 - F.cosine_similarity(x.float().flatten(1), y.float().flatten(1))).mean() for x, y in zip(a, b, strict=True))
+        of_image, of_reconstruction = self.module(image), self.module(reconstruction)
+        with torch.no_grad():
+            before_image, before_reconstruction = self.untouched(image), self.untouched(reconstruction)
+        alike = whole(of_image, of_reconstruction)
+        kept = whole(of_image, before_image) + whole(of_reconstruction, before_reconstruction)
+        return alike + self.distillation * kept, {"alike": alike.item(), "kept": kept.item()}
+
+    def sheet(self):
+        picks = np.arange(min(6, len(self.good)))
+        return sheet([self.good[picks], to_uint8(self.reconstruct(picks))])

@@ -1,0 +1,65 @@
+"""The command gladd-train."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+from . import TrainingError
+from .loop import Run
+from .recipe import load
+from .road import Road
+
+STAGES = ("autoencoder", "denoiser", "features")
+
+
+def parser():
+    p = argparse.ArgumentParser(
+        prog="gladd-train",
+        description="Trains the networks of a gladd bundle from pictures of good parts, and exports the bundle. "
+        "Run again after an interruption, it goes on from the last checkpoint.",
+    )
+    p.add_argument("recipe", help="YAML file with the networks' sizes and how long to train them")
+    p.add_argument("--good", required=True, metavar="DIR", help="pictures of good parts; keep those that calibrate the bundle out of it")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoints, logs for TensorBoard, and sheets of samples")
+    p.add_argument("--bundle", metavar="DIR", help="folder of the new bundle; default: bundle in --out")
+    p.add_argument("--stage", choices=STAGES, help="train this network only (and what it needs), and export nothing")
+    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
+    p.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+    return p
+
+
+def run(arguments):
+    options = parser().parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: PyTorch finds no usable GPU on this machine; expected one, or --device cpu")
+    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    recipe = load(options.recipe)
+    bundle = Path(options.bundle or Path(options.out) / "bundle")
+    if options.stage is None and bundle.exists():
+        raise TrainingError(f"{bundle} exists. A bundle never changes: name another folder with --bundle, or delete this one first.")
+    road = Road(recipe, options.good, Run(Path(options.out), recipe.seed, device, progress=not options.quiet))
+    if options.stage:
+        {"autoencoder": road.autoencoder, "denoiser": road.unet, "features": road.distilled}[options.stage]()
+        return
+    differences = road.export(bundle, "gladd-train " + shlex.join(arguments))
+    for name, difference in differences.items():
+        print(f"{name:12} {(bundle / f'{name}.onnx').stat().st_size / 1e6:7.2f} MB   differs from torch by at most {difference:.1e}")
+    print(f"bundle: {bundle}\nnext:   gladd calibrate --bundle {shlex.quote(str(bundle))} --good DIR   (good parts that were not in --good)")
+
+
+def main():
+    try:
+        run(sys.argv[1:])
+    except TrainingError as error:
+        print(f"gladd-train: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("gladd-train: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

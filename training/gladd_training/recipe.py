@@ -1,0 +1,176 @@
+"""A training recipe: YAML, strict, every key with a default but the name."""
+
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+import yaml
+
+from . import TrainingError
+
+SCHEMA = "gladd.training/v1"
+
+
+@dataclass
+class Image:
+    width: int = 256
+    height: int = 256
+
+
+@dataclass
+class Anomalies:
+    count: int = 1800  # parts with a synthetic anomaly, made once
+    where: str = "all"  # all | dark | bright: the object is darker, brighter than its background (Otsu)
+    small: float = 0.4  # share of streaks and spots; 0 in the paper
+    textures: str = ""  # a folder of pictures such as DTD; without it procedural ones
+
+
+@dataclass
+class Autoencoder:
+    channels: list = field(default_factory=lambda: [32, 64, 128])
+    blocks: int = 2
+    crop: int = 96
+    kl: float = 1e-6
+    steps: int = 1800
+    lr: float = 1.5e-3
+    batch: int = 10
+
+
+@dataclass
+class Denoiser:
+    channels: list = field(default_factory=lambda: [64, 128, 192])
+    position_map: bool = True  # for parts that lie still, or nearly so
+    normal_share: float = 0.5
+    steps: int = 3000
+    lr: float = 1.5e-3
+    batch: int = 16
+    ema: float = 0.998
+
+
+@dataclass
+class Features:
+    width: int = 128
+    depth: int = 8
+    heads: int = 4
+    crop: int = 128
+    own: float = 0.5  # share of the user's pictures; the others are procedural scenes
+    teacher: str = ""  # a file of EfficientNet-lite0's weights; without it the installed package's
+    steps: int = 4000
+    lr: float = 1e-3
+    batch: int = 8
+    ema: float = 0.998
+
+
+@dataclass
+class Finetune:
+    denoise_step: int = 200
+    inference_steps: int = 5
+    distillation: float = 0.01
+    steps: int = 100  # 0: none
+    lr: float = 1e-4
+    batch: int = 4
+
+
+@dataclass
+class Denoise:
+    """As in bundle.yaml."""
+
+    step: int = 500
+    inference_steps: int = 10
+    min_step: int = 250
+    threshold: float = 0.3
+    gate_top_k: int = 10
+
+
+@dataclass
+class Score:
+    top_k: int = 250
+    map_size: int = 256
+    object_mask: str = "none"
+    weights: list = field(default_factory=lambda: [1, 1, 1, 1])  # of the four layers
+    pixel: float = 0.5
+    pixel_by_maximum: bool = False
+    sigma: float = 4.0
+    both: bool = False
+    gate_scale: float = 0.5  # the gate sees pictures of this size
+
+
+@dataclass
+class Recipe:
+    name: str
+    version: str = "1.0.0"
+    schema: str = SCHEMA
+    seed: int = 1
+    half: bool = True  # weights stored as FP16
+    image: Image = field(default_factory=Image)
+    anomalies: Anomalies = field(default_factory=Anomalies)
+    autoencoder: Autoencoder = field(default_factory=Autoencoder)
+    denoiser: Denoiser = field(default_factory=Denoiser)
+    features: Features = field(default_factory=Features)
+    finetune: Finetune = field(default_factory=Finetune)
+    denoise: Denoise = field(default_factory=Denoise)
+    score: Score = field(default_factory=Score)
+
+
+def _build(kind, value, where):
+    if not isinstance(value, dict):
+        raise TrainingError(f"{where}: expected keys and values, found {value!r}")
+    known = {f.name: f for f in fields(kind)}
+    for key in value:
+        if key not in known:
+            raise TrainingError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+    given = {}
+    for name, f in known.items():
+        if name not in value:
+            if f.default is MISSING and f.default_factory is MISSING:
+                raise TrainingError(f"{where}: {name} is missing")
+            continue
+        found = value[name]
+        if is_dataclass(f.type):
+            given[name] = _build(f.type, found, f"{where}: {name}")
+            continue
+        if f.type is float and isinstance(found, int) and not isinstance(found, bool):
+            found = float(found)
+        if not isinstance(found, f.type) or (f.type is int and isinstance(found, bool)):
+            raise TrainingError(f"{where}: {name}: expected {f.type.__name__}, found {found!r}")
+        given[name] = found
+    return kind(**given)
+
+
+def load(path):
+    path = Path(path)
+    try:
+        value = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    recipe = _build(Recipe, value, str(path))
+    check(recipe, path)
+    return recipe
+
+
+def check(recipe, path):
+    def need(good, key, expected, found):
+        if not good:
+            raise TrainingError(f"{path}: {key}: expected {expected}, found {found!r}")
+
+    need(recipe.schema == SCHEMA, "schema", SCHEMA, recipe.schema)
+    for name in ("width", "height"):
+        side = getattr(recipe.image, name)
+        need(side >= 64 and side % 64 == 0, f"image.{name}", "a multiple of 64", side)
+    shortest = min(recipe.image.width, recipe.image.height)
+    for name in ("autoencoder", "features"):
+        crop = getattr(recipe, name).crop
+        need(crop % 16 == 0 and 16 <= crop <= shortest, f"{name}.crop", f"a multiple of 16, at most {shortest}", crop)
+    need(recipe.anomalies.where in ("all", "dark", "bright"), "anomalies.where", "all, dark or bright", recipe.anomalies.where)
+    need(recipe.anomalies.count > 0, "anomalies.count", "at least 1", recipe.anomalies.count)
+    for stage in ("autoencoder", "denoiser", "features", "finetune"):
+        options = getattr(recipe, stage)
+        need(options.steps >= (0 if stage == "finetune" else 1), f"{stage}.steps", "a positive number", options.steps)
+        need(options.batch >= 1, f"{stage}.batch", "at least 1", options.batch)
+        need(options.lr > 0, f"{stage}.lr", "a positive number", options.lr)
+    need(recipe.features.depth % 4 == 0 and recipe.features.depth > 0, "features.depth", "a multiple of 4", recipe.features.depth)
+    need(recipe.features.width % recipe.features.heads == 0, "features.heads", "a divisor of features.width", recipe.features.heads)
+    need(all(isinstance(c, int) and c > 0 and c % 16 == 0 for c in recipe.denoiser.channels) and len(recipe.denoiser.channels) == 3,
+         "denoiser.channels", "three multiples of 16", recipe.denoiser.channels)  # fmt: skip
+    need(len(recipe.autoencoder.channels) == 3, "autoencoder.channels", "three numbers", recipe.autoencoder.channels)
+    need(len(recipe.score.weights) == 4, "score.weights", "four numbers", recipe.score.weights)
+    need(recipe.score.gate_scale in (1.0, 0.5), "score.gate_scale", "1 or 0.5", recipe.score.gate_scale)

@@ -1,0 +1,143 @@
+"""The whole road: from a folder of good parts and a recipe to a bundle."""
+
+import copy
+import dataclasses
+import hashlib
+import platform
+
+import numpy as np
+import torch
+
+from . import TrainingError, graphs, pictures, stages
+from .anomalies import synthesise
+from .export import write_bundle
+from .loop import Options, fit, generators, write_atomically
+from .networks.autoencoder import Autoencoder
+from .networks.features import Teacher, Vit
+from .networks.unet import UNet
+from .textures import Textures, scene
+
+LATENT_CHANNELS = 4
+
+
+class Road:
+    """Each network is trained on demand, and once: what was finished is read from its checkpoint."""
+
+    def __init__(self, recipe, good_folder, run):
+        self.recipe, self.run = recipe, run
+        self.good, self.paths = pictures.read_all(good_folder, recipe.image.width, recipe.image.height)
+        if len(self.good) < 8:
+            raise TrainingError(f"{good_folder}: {len(self.good)} pictures; expected some hundred good parts, and at least 8")
+        self.digest = hashlib.sha256(self.good.tobytes()).hexdigest()
+        self._of = np.arange(recipe.anomalies.count) % len(self.good)
+        self._damaged = self._autoencoder = self._latents = self._unet = self._features = None
+
+    def fingerprint(self, *parts):
+        """What a network depends on: the pictures and the recipe's parts that lead to it."""
+        settings = {p: dataclasses.asdict(getattr(self.recipe, p)) for p in ("image", "anomalies", *parts)}
+        return {"pictures": self.digest, **settings}
+
+    def options(self, stage):
+        return Options(steps=stage.steps, lr=stage.lr, batch=stage.batch, ema=getattr(stage, "ema", 0.0))
+
+    def damaged(self):
+        """uint8 [count,H,W,3]: good parts with synthetic anomalies, made once for all stages."""
+        if self._damaged is None:
+            settings = self.recipe.anomalies
+            key = hashlib.sha256(repr((self.fingerprint(), self.run.seed)).encode()).hexdigest()[:16]
+            path = self.run.folder / f"damaged-{key}.npy"
+            if path.exists():
+                self._damaged = np.load(path)
+            else:
+                rng, textures = generators(self.run.seed, "anomalies", 0), Textures(settings.textures or None)
+                made = np.stack([synthesise(self.good[i], rng, textures, settings.where, settings.small)[0] for i in self._of])
+                self.run.folder.mkdir(parents=True, exist_ok=True)
+
+                def write(temporary):
+                    with open(temporary, "wb") as file:
+                        np.save(file, made)
+
+                write_atomically(path, write)
+                pictures.sheet([self.good[self._of[:6]], made[:6]]).save(self.run.folder / "anomalies.png")
+                self._damaged = made
+        return self._damaged
+
+    def autoencoder(self):
+        if self._autoencoder is None:
+            settings, options = self.recipe.autoencoder, self.options(self.recipe.autoencoder)
+            generators(self.run.seed, "autoencoder/weights", 0)
+            module = Autoencoder(settings.channels, LATENT_CHANNELS, settings.blocks).to(self.run.device)
+            stage = stages.AutoencoderStage(module, self.good, self.damaged(), options, self.run.device, settings.crop, settings.kl)
+            self._autoencoder = fit(stage, "autoencoder", options, self.run, self.fingerprint("autoencoder"))
+            stages.scale_latents(module, self.good[:: max(1, len(self.good) // 200)], self.run.device)
+        return self._autoencoder
+
+    def latents(self):
+        """Latents of the good parts, and of those with anomalies."""
+        if self._latents is None:
+            self._latents = tuple(stages.encode_all(self.autoencoder(), p, self.run.device) for p in (self.good, self.damaged()))
+        return self._latents
+
+    def unet(self):
+        if self._unet is None:
+            settings, options = self.recipe.denoiser, self.options(self.recipe.denoiser)
+            good, damaged = self.latents()
+            generators(self.run.seed, "denoiser/weights", 0)
+            module = UNet(*good.shape[2:], LATENT_CHANNELS, settings.channels, settings.position_map).to(self.run.device)
+            stage = stages.DenoiserStage(module, self.autoencoder(), good, damaged, self._of, options, self.run.device,
+                                         self.recipe.denoise.step, settings.normal_share)  # fmt: skip
+            self._unet = fit(stage, "denoiser", options, self.run, self.fingerprint("autoencoder", "denoiser"))
+        return self._unet
+
+    def distilled(self):
+        settings, options = self.recipe.features, self.options(self.recipe.features)
+        teacher, rng = Teacher(settings.teacher or None).to(self.run.device), generators(self.run.seed, "teacher", 0)
+        own = [stages.crops(self.good, rng, 8, settings.crop) for _ in range(16)]
+        foreign = [np.stack([scene(rng, settings.crop, settings.crop) for _ in range(8)]) for _ in range(16)]
+        teacher.standardise([pictures.to_tensor(b).to(self.run.device) for b in own + foreign])
+        generators(self.run.seed, "features/weights", 0)
+        fine, coarse = teacher.WIDTHS
+        module = Vit(settings.width, settings.depth, settings.heads, (fine, fine, coarse, coarse)).to(self.run.device)
+        stage = stages.DistillStage(module, teacher, np.concatenate([self.good, self.damaged()]), options, self.run.device, settings.crop, settings.own)
+        return fit(stage, "features", options, self.run, self.fingerprint("features"))
+
+    def features(self):
+        if self._features is None:
+            module, settings = self.distilled(), self.recipe.finetune
+            if settings.steps:
+                options = self.options(settings)
+                stage = stages.FinetuneStage(module, copy.deepcopy(module), self.autoencoder(), self.unet(), self.good, self.latents()[0], options,
+                                             self.run.device, settings.denoise_step, settings.inference_steps, settings.distillation)  # fmt: skip
+                module = fit(stage, "finetune", options, self.run, self.fingerprint("autoencoder", "denoiser", "features", "finetune"))
+            self._features = module
+        return self._features
+
+    def export(self, folder, command):
+        """Trains what is not trained yet and writes the bundle; returns each graph's largest difference to torch."""
+        recipe, score = self.recipe, self.recipe.score
+        autoencoder, unet, features = (copy.deepcopy(m).cpu() for m in (self.autoencoder(), self.unet(), self.features()))
+        height, width = self.latents()[0].shape[2:]
+        modules = {
+            "vae_encoder": graphs.Encoder(autoencoder),
+            "unet": unet,
+            "vae_decoder": graphs.Decoder(autoencoder),
+            "dino_gate": graphs.Gate(features, (height, width), score.gate_scale),
+            "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both),
+        }
+        manifest = {
+            "name": recipe.name,
+            "version": recipe.version,
+            "image": dataclasses.asdict(recipe.image),
+            "latent": {"channels": LATENT_CHANNELS, "width": width, "height": height, "encode": "mean"},
+            "denoise": dataclasses.asdict(recipe.denoise),
+            "score": {"top_k": score.top_k, "map_size": score.map_size, "object_mask": score.object_mask},
+            "provenance": {
+                "command": command,
+                "recipe": dataclasses.asdict(recipe),
+                "seed": self.run.seed,
+                "device": self.run.device.type,
+                "software": {"python": platform.python_version(), "torch": str(torch.__version__)},
+                "pictures": {"count": len(self.good), "sha256": self.digest},
+            },
+        }
+        return write_bundle(folder, modules, manifest, pictures.to_tensor(self.good[:3]), recipe.half)
