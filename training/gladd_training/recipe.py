@@ -39,7 +39,8 @@ class Autoencoder:
 class Denoiser:
     channels: list = field(default_factory=lambda: [64, 128, 192])
     position_map: bool = True  # for parts that lie still, or nearly so
-    normal_share: float = 0.5
+    normal_share: float = 0.5  # of the samples; 1: plain training, without anomalies
+    max_timestep: int = 1000  # train below this; a short training need not learn what is never denoised
     steps: int = 3000
     lr: float = 1.5e-3
     batch: int = 16
@@ -65,9 +66,12 @@ class Finetune:
     denoise_step: int = 200
     inference_steps: int = 5
     distillation: float = 0.01
-    steps: int = 100  # 0: none
+    contrast: float = 0.0  # beyond the paper: the weight of telling synthetic anomalies; 0: none
+    pairs: int = 600  # pictures that are reconstructed for it
+    crop: int = 128
+    steps: int = 600  # 0: none
     lr: float = 1e-4
-    batch: int = 4
+    batch: int = 8
 
 
 @dataclass
@@ -157,16 +161,20 @@ def check(recipe, path):
         side = getattr(recipe.image, name)
         need(side >= 64 and side % 64 == 0, f"image.{name}", "a multiple of 64", side)
     shortest = min(recipe.image.width, recipe.image.height)
-    for name in ("autoencoder", "features"):
+    for name in ("autoencoder", "features", "finetune"):
         crop = getattr(recipe, name).crop
         need(crop % 16 == 0 and 16 <= crop <= shortest, f"{name}.crop", f"a multiple of 16, at most {shortest}", crop)
     need(recipe.anomalies.where in ("all", "dark", "bright"), "anomalies.where", "all, dark or bright", recipe.anomalies.where)
     need(recipe.anomalies.count > 0, "anomalies.count", "at least 1", recipe.anomalies.count)
+    need(recipe.finetune.pairs >= 1, "finetune.pairs", "at least 1", recipe.finetune.pairs)
+    need(recipe.finetune.contrast >= 0, "finetune.contrast", "at least 0", recipe.finetune.contrast)
     for stage in ("autoencoder", "denoiser", "features", "finetune"):
         options = getattr(recipe, stage)
         need(options.steps >= (0 if stage == "finetune" else 1), f"{stage}.steps", "a positive number", options.steps)
         need(options.batch >= 1, f"{stage}.batch", "at least 1", options.batch)
         need(options.lr > 0, f"{stage}.lr", "a positive number", options.lr)
+    need(recipe.denoise.step <= recipe.denoiser.max_timestep <= 1000, "denoiser.max_timestep", f"denoise.step, {recipe.denoise.step}, to 1000",
+         recipe.denoiser.max_timestep)  # fmt: skip
     need(recipe.features.depth % 4 == 0 and recipe.features.depth > 0, "features.depth", "a multiple of 4", recipe.features.depth)
     need(recipe.features.width % recipe.features.heads == 0, "features.heads", "a divisor of features.width", recipe.features.heads)
     need(all(isinstance(c, int) and c > 0 and c % 16 == 0 for c in recipe.denoiser.channels) and len(recipe.denoiser.channels) == 3,

@@ -20,6 +20,14 @@ from .textures import Textures, scene
 LATENT_CHANNELS = 4
 
 
+def save_array(path, array):
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.save(file, array)
+
+    write_atomically(path, write)
+
+
 class Road:
     """Each network is trained on demand, and once: what was finished is read from its checkpoint."""
 
@@ -42,24 +50,26 @@ class Road:
 
     def damaged(self):
         """uint8 [count,H,W,3]: good parts with synthetic anomalies, made once for all stages."""
+        return self._anomalies()[0]
+
+    def masks(self):
+        """bool [count,H,W]: where the anomalies of damaged() are."""
+        return self._anomalies()[1]
+
+    def _anomalies(self):
         if self._damaged is None:
             settings = self.recipe.anomalies
             key = hashlib.sha256(repr((self.fingerprint(), self.run.seed)).encode()).hexdigest()[:16]
-            path = self.run.folder / f"damaged-{key}.npy"
-            if path.exists():
-                self._damaged = np.load(path)
-            else:
+            paths = [self.run.folder / f"{name}-{key}.npy" for name in ("damaged", "masks")]
+            if not all(p.exists() for p in paths):
                 rng, textures = generators(self.run.seed, "anomalies", 0), Textures(settings.textures or None)
-                made = np.stack([synthesise(self.good[i], rng, textures, settings.where, settings.small)[0] for i in self._of])
+                pairs = [synthesise(self.good[i], rng, textures, settings.where, settings.small) for i in self._of]
                 self.run.folder.mkdir(parents=True, exist_ok=True)
-
-                def write(temporary):
-                    with open(temporary, "wb") as file:
-                        np.save(file, made)
-
-                write_atomically(path, write)
-                pictures.sheet([self.good[self._of[:6]], made[:6]]).save(self.run.folder / "anomalies.png")
-                self._damaged = made
+                for path, values in zip(paths, zip(*pairs)):
+                    save_array(path, np.stack(values))
+                made = np.stack([pair[0] for pair in pairs[:6]])
+                pictures.sheet([self.good[self._of[:6]], made]).save(self.run.folder / "anomalies.png")
+            self._damaged = tuple(np.load(p) for p in paths)
         return self._damaged
 
     def autoencoder(self):
@@ -85,7 +95,7 @@ class Road:
             generators(self.run.seed, "denoiser/weights", 0)
             module = UNet(*good.shape[2:], LATENT_CHANNELS, settings.channels, settings.position_map).to(self.run.device)
             stage = stages.DenoiserStage(module, self.autoencoder(), good, damaged, self._of, options, self.run.device,
-                                         self.recipe.denoise.step, settings.normal_share)  # fmt: skip
+                                         self.recipe.denoise.step, settings.normal_share, settings.max_timestep)  # fmt: skip
             self._unet = fit(stage, "denoiser", options, self.run, self.fingerprint("autoencoder", "denoiser"))
         return self._unet
 
@@ -101,14 +111,40 @@ class Road:
         stage = stages.DistillStage(module, teacher, np.concatenate([self.good, self.damaged()]), options, self.run.device, settings.crop, settings.own)
         return fit(stage, "features", options, self.run, self.fingerprint("features"))
 
+    def pairs(self):
+        """What the features are fine-tuned on: pictures beside their reconstructions, made once."""
+        settings, finetune = self.recipe.denoise, self.recipe.finetune
+        count = min(finetune.pairs, len(self._of))
+        made = [self._reconstructed("good", self.latents()[0], np.arange(min(count, len(self.good))), finetune.denoise_step, finetune.inference_steps)]
+        pairs = stages.Pairs(self.good[: len(made[0])], made[0])
+        if finetune.contrast:
+            # As the inspection makes them: from its own step, and from its lowest.
+            picks = np.arange(count)
+            again = self._reconstructed("damaged", self.latents()[1], picks, settings.step, settings.inference_steps)
+            plain = self._reconstructed("plain", self.latents()[0], picks[: len(self.good)], settings.step, settings.inference_steps)
+            pairs = stages.Pairs(
+                np.concatenate([pairs.pictures, self.good[: len(plain)], self.damaged()[:count]]),
+                np.concatenate([pairs.reconstructions, plain, again]),
+                np.concatenate([np.zeros((len(made[0]) + len(plain), *self.good.shape[1:3]), bool), self.masks()[:count]]),
+            )
+        return pairs
+
+    def _reconstructed(self, name, latents, picks, step, inference_steps):
+        parts = self.fingerprint("autoencoder", "denoiser"), self.run.seed, name, len(picks), step, inference_steps
+        path = self.run.folder / f"reconstructed-{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
+        if not path.exists():
+            generators(self.run.seed, f"reconstructed/{name}", 0)
+            save_array(path, stages.reconstruct(self.unet(), self.autoencoder(), latents[picks], step, inference_steps, self.run.device))
+        return np.load(path)
+
     def features(self):
         if self._features is None:
             module, settings = self.distilled(), self.recipe.finetune
             if settings.steps:
                 options = self.options(settings)
-                stage = stages.FinetuneStage(module, copy.deepcopy(module), self.autoencoder(), self.unet(), self.good, self.latents()[0], options,
-                                             self.run.device, settings.denoise_step, settings.inference_steps, settings.distillation)  # fmt: skip
-                module = fit(stage, "finetune", options, self.run, self.fingerprint("autoencoder", "denoiser", "features", "finetune"))
+                stage = stages.FinetuneStage(module, copy.deepcopy(module), self.pairs(), options, self.run.device, settings.crop, settings.distillation,
+                                             settings.contrast)  # fmt: skip
+                module = fit(stage, "finetune", options, self.run, self.fingerprint("autoencoder", "denoiser", "features", "finetune", "denoise"))
             self._features = module
         return self._features
 

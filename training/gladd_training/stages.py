@@ -1,10 +1,12 @@
 """What is trained, one class a network: its loss for a step, and a sheet to look at."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .anomalies import synthesise
+from .graphs import nearest_distance
 from .pictures import sheet, to_tensor, to_uint8
 from .schedule import TRAIN_TIMESTEPS, add_noise, alpha_bars, denoise
 from .textures import scene
@@ -83,9 +85,9 @@ class DenoiserStage:
     samples stay normal. zSyn = a zAnomalous + (1-a) zNormal with a = timestep/1000.
     """
 
-    def __init__(self, module, autoencoder, good, damaged, of, options, device, sheet_step=500, normal_share=0.5):
+    def __init__(self, module, autoencoder, good, damaged, of, options, device, sheet_step=500, normal_share=0.5, max_timestep=TRAIN_TIMESTEPS):
         self.module, self.autoencoder, self.good, self.damaged, self.of = module, autoencoder, good, damaged, of
-        self.options, self.device, self.sheet_step, self.normal_share = options, device, sheet_step, normal_share
+        self.options, self.device, self.sheet_step, self.normal_share, self.max_timestep = options, device, sheet_step, normal_share, max_timestep
         self.bars = alpha_bars().float()
 
     def parameters(self):
@@ -96,7 +98,7 @@ class DenoiserStage:
         picks = rng.integers(0, len(self.damaged), count)
         normal = self.good[self.of[picks]]
         anomalous = torch.where(torch.from_numpy(rng.random(count) < self.normal_share).reshape(-1, 1, 1, 1), normal, self.damaged[picks])
-        timestep = torch.from_numpy(rng.integers(0, TRAIN_TIMESTEPS, count))
+        timestep = torch.from_numpy(rng.integers(0, self.max_timestep, count))
         a = (timestep / TRAIN_TIMESTEPS).reshape(-1, 1, 1, 1)
         z_syn = a * anomalous + (1 - a) * normal
         noise = torch.randn_like(normal)
@@ -150,46 +152,99 @@ class DistillStage:
         return None
 
 
+@torch.no_grad()
+def reconstruct(unet, autoencoder, latents, step, inference_steps, device):
+    """uint8 [N,H,W,3]: what plain DDIM makes of latents noised to `step`."""
+    bar, made = float(alpha_bars()[step]), []
+    for i in range(0, len(latents), 8):
+        z = latents[i : i + 8]
+        x = add_noise(z, torch.randn_like(z), bar).to(device)
+        made.append(to_uint8(autoencoder.decode(denoise(unet, x, step, inference_steps))))
+    return np.concatenate(made)
+
+
+@dataclass
+class Pairs:
+    """Pictures beside their reconstructions, uint8 [N,H,W,3], and where an anomaly is, bool [N,H,W]; None: nowhere."""
+
+    pictures: np.ndarray
+    reconstructions: np.ndarray
+    masks: np.ndarray | None = None
+
+
 class FinetuneStage:
     """GLAD's fine-tuning of the features: a good part and its reconstruction shall look alike.
 
-    Reconstructions are made from noise at `denoise_step`. The loss is 1 - cosine of each
-    layer as a whole, between picture and reconstruction, plus `distillation` times the
-    same between the tuned and the untouched network (official code: train_dino.py). Only
-    the MLPs of the tapped blocks change.
+    The loss is 1 - cosine of each layer as a whole, between picture and
+    reconstruction, plus `distillation` times the same between the tuned and the
+    untouched network (official code: train_dino.py). Only the MLPs of the tapped
+    blocks change.
+
+    contrast, beyond the paper: the weight of a term that asks of each patch's
+    nearest distance, as the bundle's graphs compute it, whether there is a
+    synthetic anomaly. It is the focal loss (Lin 2017) of a logistic function of
+    the distance, one for all layers together. The heads change too then.
     """
 
-    def __init__(self, module, untouched, autoencoder, unet, good, latents, options, device, denoise_step=200, inference_steps=5, distillation=0.01):
-        self.module, self.untouched, self.autoencoder, self.unet = module, untouched, autoencoder, unet
-        self.good, self.latents, self.options, self.device = good, latents, options, device
-        self.denoise_step, self.inference_steps, self.distillation = denoise_step, inference_steps, distillation
-        self.bar = float(alpha_bars()[denoise_step])
-        for parameter in module.tuned():
+    def __init__(self, module, untouched, pairs, options, device, crop=128, distillation=0.01, contrast=0.0):
+        self.module, self.untouched, self.pairs, self.options, self.device = module, untouched, pairs, options, device
+        self.crop, self.distillation, self.contrast = crop, distillation, contrast
+        self.tuned = module.tuned()
+        if contrast:
+            # Of the logistic function: slope and offset. They are no part of the network, and start where distances lie.
+            self.line = torch.nn.Parameter(torch.tensor([10.0, 0.4], device=device))
+            self.tuned += [*module.heads.parameters()]
+        for parameter in self.tuned:
             parameter.requires_grad_(True)
 
     def parameters(self):
-        return self.module.tuned()
+        return self.tuned + ([self.line] if self.contrast else [])
 
-    @torch.no_grad()
-    def reconstruct(self, picks):
-        z = self.latents[picks]
-        x = add_noise(z, torch.randn_like(z), self.bar).to(self.device)
-        return self.autoencoder.decode(denoise(self.unet, x, self.denoise_step, self.inference_steps)).float()
+    def batch(self, rng):
+        """Crops of pictures, the same of their reconstructions, and of their masks."""
+        side, found = self.crop, []
+        height, width = self.pairs.pictures.shape[1:3]
+        for i in rng.integers(0, len(self.pairs.pictures), self.options.batch):
+            y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+            masks = self.pairs.masks
+            if masks is not None and masks[i].any():
+                # Around a pixel of the anomaly: most crops would miss a small one.
+                ys, xs = masks[i].nonzero()
+                k = rng.integers(len(ys))
+                y = int(np.clip(ys[k] - rng.integers(0, side), 0, height - side))
+                x = int(np.clip(xs[k] - rng.integers(0, side), 0, width - side))
+            cut = (i, slice(y, y + side), slice(x, x + side))
+            found.append((self.pairs.pictures[cut], self.pairs.reconstructions[cut], np.zeros((side, side), bool) if masks is None else masks[cut]))
+        return tuple(np.stack(v) for v in zip(*found))
 
     def loss(self, rng):
         # The stem's batch statistics stay as the distillation left them.
         self.module.eval()
-        picks = rng.integers(0, len(self.good), self.options.batch)
-        image = to_tensor(self.good[picks]).to(self.device)
-        reconstruction = self.reconstruct(picks)
-        whole = lambda a, b: sum((1 - F.cosine_similarity(x.float().flatten(1), y.float().flatten(1))).mean() for x, y in zip(a, b, strict=True))
-        of_image, of_reconstruction = self.module(image), self.module(reconstruction)
+        pictures, reconstructions, masks = self.batch(rng)
+        normal = torch.from_numpy(~masks.any((1, 2)))
+        both = to_tensor(np.concatenate([pictures, reconstructions])).to(self.device)
+        count = len(pictures)
+        now = self.module(both)
         with torch.no_grad():
-            before_image, before_reconstruction = self.untouched(image), self.untouched(reconstruction)
-        alike = whole(of_image, of_reconstruction)
-        kept = whole(of_image, before_image) + whole(of_reconstruction, before_reconstruction)
-        return alike + self.distillation * kept, {"alike": alike.item(), "kept": kept.item()}
+            before = self.untouched(both)
+        whole = lambda a, b: (1 - F.cosine_similarity(a.float().flatten(1), b.float().flatten(1)))
+        alike = sum((whole(m[:count], m[count:]) * normal).sum() for m in now) / max(int(normal.sum()), 1)
+        kept = sum(whole(m, b).mean() for m, b in zip(now, before, strict=True))
+        figures = {"alike": alike.item(), "kept": kept.item()}
+        total = alike + self.distillation * kept
+        if self.contrast:
+            distance = sum(nearest_distance(m[:count].float(), m[count:].float()) for m in now) / len(now)
+            covered = F.adaptive_avg_pool2d(torch.from_numpy(masks).float()[:, None], distance.shape[2:]).to(self.device)
+            logit = self.line[0] * (distance - self.line[1])
+            # Patches that an anomaly touches only a little are neither.
+            clear, there = (covered == 0) | (covered > 0.2), (covered > 0.2).float()
+            miss = F.binary_cross_entropy_with_logits(logit, there, reduction="none")
+            focal = (1 - torch.exp(-miss)) ** 2 * miss * clear
+            told = 0.5 * (focal * there).sum() / there.sum().clamp_min(1) + 0.5 * (focal * (1 - there)).sum() / (clear * (1 - there)).sum().clamp_min(1)
+            figures.update(told=told.item(), inside=((distance * there).sum() / there.sum().clamp_min(1)).item(), outside=(distance * (1 - there)).mean().item())
+            total = total + self.contrast * told
+        return total, figures
 
     def sheet(self):
-        picks = np.arange(min(6, len(self.good)))
-        return sheet([self.good[picks], to_uint8(self.reconstruct(picks))])
+        picks = np.linspace(0, len(self.pairs.pictures) - 1, 8).astype(int)
+        return sheet([self.pairs.pictures[picks], self.pairs.reconstructions[picks]])

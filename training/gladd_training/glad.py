@@ -1,0 +1,69 @@
+"""GLAD's inspection in torch, in batches, with the parts of it that an ablation takes away.
+
+The daemon's own is in Go (pipeline/), one part at a time; a test holds the two
+against each other. This one is for measuring while a model is being made.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .schedule import alpha_bars, timesteps
+
+
+@dataclass
+class Found:
+    """What inspecting N parts gave."""
+
+    maps: torch.Tensor  # [N,S,S]
+    reconstructions: torch.Tensor  # [N,3,H,W]
+    switch_timestep: torch.Tensor  # [N], 0 where there was no switch
+    gate: torch.Tensor  # [N,steps], NaN where nothing was compared
+
+    def scores(self, top_k):
+        return self.maps.flatten(1).topk(top_k, 1).values.mean(1)
+
+
+@torch.no_grad()
+def inspect(modules, images, noise, denoise, fusion=True, class_index=None):
+    """images [N,3,H,W] in [-1,1], noise [N,C,h,w]; modules: the bundle's five by name.
+
+    denoise: as in bundle.yaml. threshold 0: plain DDIM from its step. fusion
+    False: a part that crosses the threshold goes on from x0Test alone, not from
+    the spatial-adaptive mixture.
+    """
+    bars = alpha_bars()
+    latent = modules["vae_encoder"](images)
+    count, device = len(images), images.device
+    at = lambda timestep: float(bars[timestep])
+    noised = lambda bar: bar**0.5 * latent + (1 - bar) ** 0.5 * noise
+    steps, ratio = timesteps(denoise.step, denoise.inference_steps)
+    x = noised(at(denoise.step if denoise.step < len(bars) else -1))
+    switched = torch.full((count,), denoise.threshold == 0, dtype=torch.bool, device=device)
+    switch_timestep = torch.zeros(count, dtype=torch.long, device=device)
+    gate = torch.full((count, len(steps)), float("nan"), device=device)
+    for i, timestep in enumerate(steps):
+        bar, previous = at(timestep), at(max(timestep - ratio, 0))
+        arguments = (x, torch.full((count,), float(timestep), device=device))
+        eps = modules["unet"](*arguments) if class_index is None else modules["unet"](*arguments, class_index)
+        x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
+        open_ = (~switched).nonzero().flatten()
+        if len(open_):
+            x0_test = (noised(bar) - (1 - bar) ** 0.5 * eps) / bar**0.5
+            decode = modules["vae_decoder"]
+            maps = modules["dino_gate"](decode(x0_test[open_]), decode(x0[open_]))
+            gate[open_, i] = maps.flatten(1).topk(denoise.gate_top_k, 1).values.mean(1)
+            crossed = gate[open_, i] > denoise.threshold
+            mixed = torch.sigmoid(maps) if fusion else torch.zeros_like(maps)
+            fused = mixed * x0[open_] + (1 - mixed) * x0_test[open_]
+            for k, part in enumerate(open_):
+                if crossed[k]:
+                    x0[part] = fused[k]
+                elif timestep < denoise.min_step:
+                    x0[part] = x0_test[part]
+                else:
+                    continue
+                switched[part], switch_timestep[part] = True, timestep
+        x = previous**0.5 * x0 + (1 - previous) ** 0.5 * eps
+    reconstructions = modules["vae_decoder"](x)
+    return Found(modules["dino_score"](images, reconstructions)[:, 0], reconstructions, switch_timestep, gate)

@@ -1,0 +1,50 @@
+import copy
+
+import numpy as np
+import torch
+
+from gladd_training.loop import Options
+from gladd_training.networks.features import Vit
+from gladd_training.stages import FinetuneStage, Pairs
+
+SIDE = 64
+
+
+def stage(contrast):
+    torch.manual_seed(1)
+    module = Vit(width=16, depth=4, heads=2, targets=(8, 8, 8, 8)).eval().requires_grad_(False)
+    rng = np.random.default_rng(2)
+    reconstructions = rng.integers(90, 130, (6, SIDE, SIDE, 3), dtype=np.uint8)
+    masks = np.zeros((6, SIDE, SIDE), bool)
+    masks[3:, 20:36, 24:40] = True
+    pictures = reconstructions.copy()
+    pictures[masks] = (230, 40, 40)
+    options = Options(steps=1, lr=1e-3, batch=6)
+    return FinetuneStage(module, copy.deepcopy(module), Pairs(pictures, reconstructions, masks), options, torch.device("cpu"), SIDE, 0.01, contrast)
+
+
+def test_the_paper_s_tuning_changes_the_mlps_of_the_tapped_blocks_only():
+    tuning = stage(0.0)
+    tuning.loss(np.random.default_rng(3))[0].backward()
+    moved = {name for name, p in tuning.module.named_parameters() if p.grad is not None}
+    assert moved == {f"blocks.{i - 1}.{name}" for i in tuning.module.taps for name, _ in tuning.module.blocks[i - 1].named_parameters() if name.startswith("mlp")}
+
+
+def test_a_good_part_like_its_reconstruction_costs_nothing():
+    tuning = stage(0.0)
+    tuning.pairs = Pairs(tuning.pairs.pictures[:3], tuning.pairs.pictures[:3])
+    loss, _ = tuning.loss(np.random.default_rng(3))
+    assert abs(loss.item()) < 1e-4
+
+
+def test_contrast_pulls_anomalies_away_from_what_is_good():
+    tuning = stage(1.0)
+    optimizer = torch.optim.AdamW(tuning.parameters(), lr=1e-3)
+    gaps = []
+    for step in range(120):
+        loss, figures = tuning.loss(np.random.default_rng(step))
+        gaps.append(figures["inside"] - figures["outside"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert max(gaps[-10:]) > 0.05 > 1e-3 > gaps[0], gaps[::10]
