@@ -116,9 +116,11 @@ def write_bundle(folder, modules, manifest, example_images, half=True):
     shape = (latent["channels"], latent["height"], latent["width"])
     latents = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     reversed_images = example_images.flip(0)
+    names = manifest.get("classes", [])
+    classes = lambda n: (torch.arange(n) % len(names),) if names else ()
     feeds = {
         "vae_encoder": lambda n: (example_images[:n],),
-        "unet": lambda n: (latents[:n], torch.tensor([1.0, 451.0, 999.0])[:n]),
+        "unet": lambda n: (latents[:n], torch.tensor([1.0, 451.0, 999.0])[:n], *classes(n)),
         "vae_decoder": lambda n: (latents[:n],),
         "dino_gate": lambda n: (example_images[:n], reversed_images[:n]),
         "dino_score": lambda n: (example_images[:n], reversed_images[:n]),
@@ -145,7 +147,7 @@ def write_bundle(folder, modules, manifest, example_images, half=True):
             },
             "denoise": manifest["denoise"],
             "score": manifest["score"],
-            "classes": manifest.get("classes", []),
+            "classes": names,
             "graphs": graphs,
             "provenance": provenance,
         }  # fmt: skip

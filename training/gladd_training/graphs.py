@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .networks.given import GivenDino
+
 
 class Encoder(nn.Module):
     def __init__(self, autoencoder):
@@ -33,18 +35,22 @@ def nearest_distance(test, reconstructed):
 
 
 class Gate(nn.Module):
-    """The last layer's distance on the latent grid, from pictures scaled by `scale`."""
+    """The last layer's distance on the latent grid, from pictures scaled by `scale`.
+
+    A given DINO sees them in [-1,1] as they are, as in the official code.
+    """
 
     def __init__(self, features, latent_size, scale=1.0):
         super().__init__()
         self.features, self.latent_size, self.scale = features, latent_size, scale
+        self.as_they_are = {"standardise": False} if isinstance(features, GivenDino) else {}
 
     def forward(self, test_image, reconstructed_image):
         n = test_image.shape[0]
         both = torch.cat([test_image, reconstructed_image])
         if self.scale != 1:
             both = F.avg_pool2d(both, round(1 / self.scale))
-        last = self.features(both)[-1]
+        last = self.features(both, **self.as_they_are)[-1]
         distance = nearest_distance(last[:n], last[n:])
         if tuple(distance.shape[2:]) != tuple(self.latent_size):
             distance = F.interpolate(distance, self.latent_size, mode="bilinear", align_corners=True)
@@ -68,18 +74,21 @@ class Score(nn.Module):
     the blur, in the map's pixels; edges reflected.
     """
 
-    def __init__(self, features, map_size, weights=(1, 1, 1, 1), pixel=0.5, pixel_by_maximum=False, sigma=4.0, both=False):
+    def __init__(self, features, map_size, weights=(), pixel=0.5, pixel_by_maximum=False, sigma=4.0, both=False, resolution=0):
         super().__init__()
         self.features, self.map_size, self.weights, self.pixel = features, map_size, weights, pixel
-        self.pixel_by_maximum, self.both = pixel_by_maximum, both
+        self.pixel_by_maximum, self.both, self.resolution = pixel_by_maximum, both, resolution
         self.register_buffer("kernel", gaussian(sigma), persistent=False)
 
     def forward(self, test_image, reconstructed_image):
         n = test_image.shape[0]
         size = (self.map_size, self.map_size)
+        if self.resolution:
+            shrink = lambda image: F.interpolate(image, (self.resolution, self.resolution), mode="bilinear", align_corners=True)
+            test_image, reconstructed_image = shrink(test_image), shrink(reconstructed_image)
         layers = self.features(torch.cat([test_image, reconstructed_image]))
         total = 0
-        for weight, layer in zip(self.weights, layers, strict=True):
+        for weight, layer in zip(self.weights or [1] * len(layers), layers, strict=True):
             if not weight:
                 continue
             distance = nearest_distance(layer[:n], layer[n:])

@@ -26,6 +26,7 @@ class Anomalies:
 
 @dataclass
 class Autoencoder:
+    path: str = ""  # a folder of diffusers' AutoencoderKL to fine-tune; without it a small one from scratch
     channels: list = field(default_factory=lambda: [32, 64, 128])
     blocks: int = 2
     crop: int = 96
@@ -37,6 +38,11 @@ class Autoencoder:
 
 @dataclass
 class Denoiser:
+    path: str = ""  # a folder of diffusers' UNet2DConditionModel to fine-tune; without it a small one from scratch
+    prompts: list = field(default_factory=lambda: ["a photo of sks"])  # for it, one a class; constant
+    embeddings: str = ""  # for it: a safetensors file of prompts and negative; without it the text encoder beside the UNet's folder
+    guidance: float = 9.0  # for it; 1: none
+    orientation: str = "normal"  # normal: the target leads to the normal part; published: as the official code has it
     channels: list = field(default_factory=lambda: [64, 128, 192])
     position_map: bool = True  # for parts that lie still, or nearly so
     normal_share: float = 0.5  # of the samples; 1: plain training, without anomalies
@@ -49,6 +55,9 @@ class Denoiser:
 
 @dataclass
 class Features:
+    path: str = ""  # a file of DINO's weights (ViT-S/16, S/8, B/8 and such); without it a small ViT from scratch
+    network: str = "vit"  # without path: vit, taught as method says; teacher: EfficientNet-lite0 itself
+    method: str = "distill"  # distill: from the teacher; dino: self-supervised, by DINO's own method
     width: int = 128
     depth: int = 8
     heads: int = 4
@@ -90,7 +99,8 @@ class Score:
     top_k: int = 250
     map_size: int = 256
     object_mask: str = "none"
-    weights: list = field(default_factory=lambda: [1, 1, 1, 1])  # of the four layers
+    weights: list = field(default_factory=list)  # of the layers, finest first; without them each 1
+    resolution: int = 0  # the side that both pictures are brought to for the features; 0: they stay as they are
     pixel: float = 0.5
     pixel_by_maximum: bool = False
     sigma: float = 4.0
@@ -101,6 +111,7 @@ class Score:
 @dataclass
 class Recipe:
     name: str
+    classes: list = field(default_factory=list)  # names of the folders in --good, for one UNet of several classes
     version: str = "1.0.0"
     schema: str = SCHEMA
     seed: int = 1
@@ -166,11 +177,18 @@ def check(recipe, path):
         need(crop % 16 == 0 and 16 <= crop <= shortest, f"{name}.crop", f"a multiple of 16, at most {shortest}", crop)
     need(recipe.anomalies.where in ("all", "dark", "bright"), "anomalies.where", "all, dark or bright", recipe.anomalies.where)
     need(recipe.anomalies.count > 0, "anomalies.count", "at least 1", recipe.anomalies.count)
+    need(recipe.denoiser.orientation in ("normal", "published"), "denoiser.orientation", "normal or published", recipe.denoiser.orientation)
+    need(recipe.features.network in ("vit", "teacher"), "features.network", "vit or teacher", recipe.features.network)
+    need(recipe.features.method in ("distill", "dino"), "features.method", "distill or dino", recipe.features.method)
+    need(all(isinstance(c, str) for c in recipe.classes) and len(set(recipe.classes)) == len(recipe.classes), "classes", "names, each once", recipe.classes)
+    if recipe.denoiser.path and not recipe.denoiser.embeddings:
+        need(len(recipe.denoiser.prompts) == max(1, len(recipe.classes)), "denoiser.prompts", "one, or one a class", recipe.denoiser.prompts)
     need(recipe.finetune.pairs >= 1, "finetune.pairs", "at least 1", recipe.finetune.pairs)
     need(recipe.finetune.contrast >= 0, "finetune.contrast", "at least 0", recipe.finetune.contrast)
     for stage in ("autoencoder", "denoiser", "features", "finetune"):
         options = getattr(recipe, stage)
-        need(options.steps >= (0 if stage == "finetune" else 1), f"{stage}.steps", "a positive number", options.steps)
+        given = stage == "finetune" or options.path or getattr(options, "network", "") == "teacher"
+        need(options.steps >= (0 if given else 1), f"{stage}.steps", "a number of at least 0" if given else "at least 1", options.steps)
         need(options.batch >= 1, f"{stage}.batch", "at least 1", options.batch)
         need(options.lr > 0, f"{stage}.lr", "a positive number", options.lr)
     need(recipe.denoise.step <= recipe.denoiser.max_timestep <= 1000, "denoiser.max_timestep", f"denoise.step, {recipe.denoise.step}, to 1000",
@@ -180,5 +198,6 @@ def check(recipe, path):
     need(all(isinstance(c, int) and c > 0 and c % 16 == 0 for c in recipe.denoiser.channels) and len(recipe.denoiser.channels) == 3,
          "denoiser.channels", "three multiples of 16", recipe.denoiser.channels)  # fmt: skip
     need(len(recipe.autoencoder.channels) == 3, "autoencoder.channels", "three numbers", recipe.autoencoder.channels)
-    need(len(recipe.score.weights) == 4, "score.weights", "four numbers", recipe.score.weights)
+    layers = 2 if recipe.features.network == "teacher" and not recipe.features.path else 4
+    need(len(recipe.score.weights) in (0, layers), "score.weights", f"{layers} numbers", recipe.score.weights)
     need(recipe.score.gate_scale in (1.0, 0.5), "score.gate_scale", "1 or 0.5", recipe.score.gate_scale)

@@ -4,16 +4,18 @@ import copy
 import dataclasses
 import hashlib
 import platform
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import TrainingError, graphs, pictures, stages
 from .anomalies import synthesise
-from .export import write_bundle
+from .export import round_to_half, write_bundle
 from .loop import Options, fit, generators, write_atomically
 from .networks.autoencoder import Autoencoder
 from .networks.features import Teacher, Vit
+from .networks.given import GivenAutoencoder, GivenDino, GivenUNet, embed_prompts, read_embeddings
 from .networks.unet import UNet
 from .textures import Textures, scene
 
@@ -33,17 +35,26 @@ class Road:
 
     def __init__(self, recipe, good_folder, run):
         self.recipe, self.run = recipe, run
-        self.good, self.paths = pictures.read_all(good_folder, recipe.image.width, recipe.image.height)
-        if len(self.good) < 8:
-            raise TrainingError(f"{good_folder}: {len(self.good)} pictures; expected some hundred good parts, and at least 8")
+        size = (recipe.image.width, recipe.image.height)
+        folders = [Path(good_folder) / name for name in recipe.classes] or [good_folder]
+        found = [pictures.read_all(folder, *size) for folder in folders]
+        self.good = np.concatenate([each[0] for each in found])
+        # Of each picture, the index of its class; None where there are no classes.
+        self.labels = np.repeat(np.arange(len(found)), [len(each[0]) for each in found]) if recipe.classes else None
+        for folder, each in zip(folders, found):
+            if len(each[0]) < 8:
+                raise TrainingError(f"{folder}: {len(each[0])} pictures; expected some hundred good parts, and at least 8")
         self.digest = hashlib.sha256(self.good.tobytes()).hexdigest()
         self._of = np.arange(recipe.anomalies.count) % len(self.good)
         self._damaged = self._autoencoder = self._latents = self._unet = self._features = None
 
     def fingerprint(self, *parts):
-        """What a network depends on: the pictures and the recipe's parts that lead to it."""
-        settings = {p: dataclasses.asdict(getattr(self.recipe, p)) for p in ("image", "anomalies", *parts)}
-        return {"pictures": self.digest, **settings}
+        """What a network depends on: the pictures, and what the recipe's parts that lead to it have of their own."""
+        found = {"pictures": self.digest, "classes": self.recipe.classes}
+        for part in ("image", "anomalies", *parts):
+            mine, plain = (dataclasses.asdict(v) for v in (getattr(self.recipe, part), type(getattr(self.recipe, part))()))
+            found[part] = {key: value for key, value in mine.items() if value != plain[key]}
+        return found
 
     def options(self, stage):
         return Options(steps=stage.steps, lr=stage.lr, batch=stage.batch, ema=getattr(stage, "ema", 0.0))
@@ -76,10 +87,12 @@ class Road:
         if self._autoencoder is None:
             settings, options = self.recipe.autoencoder, self.options(self.recipe.autoencoder)
             generators(self.run.seed, "autoencoder/weights", 0)
-            module = Autoencoder(settings.channels, LATENT_CHANNELS, settings.blocks).to(self.run.device)
+            module = GivenAutoencoder(settings.path) if settings.path else Autoencoder(settings.channels, LATENT_CHANNELS, settings.blocks)
+            module = module.to(self.run.device)
             stage = stages.AutoencoderStage(module, self.good, self.damaged(), options, self.run.device, settings.crop, settings.kl)
             self._autoencoder = fit(stage, "autoencoder", options, self.run, self.fingerprint("autoencoder"))
-            stages.scale_latents(module, self.good[:: max(1, len(self.good) // 200)], self.run.device)
+            if not settings.path:
+                stages.scale_latents(module, self.good[:: max(1, len(self.good) // 200)], self.run.device)
         return self._autoencoder
 
     def latents(self):
@@ -93,23 +106,58 @@ class Road:
             settings, options = self.recipe.denoiser, self.options(self.recipe.denoiser)
             good, damaged = self.latents()
             generators(self.run.seed, "denoiser/weights", 0)
-            module = UNet(*good.shape[2:], LATENT_CHANNELS, settings.channels, settings.position_map).to(self.run.device)
-            stage = stages.DenoiserStage(module, self.autoencoder(), good, damaged, self._of, options, self.run.device,
-                                         self.recipe.denoise.step, settings.normal_share, settings.max_timestep)  # fmt: skip
+            if settings.path:
+                module = GivenUNet(settings.path, *self._embeddings(), settings.guidance)
+            else:
+                module = UNet(*good.shape[2:], good.shape[1], settings.channels, settings.position_map, len(self.recipe.classes))
+            module = module.to(self.run.device)
+            stage = stages.DenoiserStage(module, self.autoencoder(), good, damaged, self._of, options, self.run.device, self.recipe.denoise.step,
+                                         settings.normal_share, settings.max_timestep, self.labels, settings.orientation)  # fmt: skip
             self._unet = fit(stage, "denoiser", options, self.run, self.fingerprint("autoencoder", "denoiser"))
         return self._unet
 
-    def distilled(self):
+    def _embeddings(self):
+        """(prompts, negative) for a given UNet."""
+        settings = self.recipe.denoiser
+        if settings.embeddings:
+            prompts, negative = read_embeddings(settings.embeddings)
+        else:
+            embedded = embed_prompts(Path(settings.path).parent, [*settings.prompts, ""])
+            prompts, negative = embedded[:-1], embedded[-1]
+        if len(prompts) != max(1, len(self.recipe.classes)):
+            raise TrainingError(f"{settings.embeddings}: expected {max(1, len(self.recipe.classes))} prompts, one a class; found {len(prompts)}")
+        return prompts, negative
+
+    def untuned(self):
+        """The feature network before the paper's fine-tuning."""
         settings, options = self.recipe.features, self.options(self.recipe.features)
+        if settings.path:
+            whole, side = self.good.shape[1:3], self.recipe.score.resolution
+            sizes = {tuple(whole), (side, side) if side else tuple(whole)}
+            return GivenDino(settings.path, sorted(sizes)).to(self.run.device).eval().requires_grad_(False)
+        if settings.network == "teacher":
+            return self._teacher()
+        generators(self.run.seed, "features/weights", 0)
+        seen = np.concatenate([self.good, self.damaged()])
+        if settings.method == "dino":
+            module = Vit(settings.width, settings.depth, settings.heads, None).to(self.run.device)
+            stage = stages.DinoStage(module, seen, options, self.run.device, settings.crop, settings.own)
+            return fit(stage, "features", options, self.run, self.fingerprint("features")).student()
+        teacher = self._teacher()
+        fine, coarse = teacher.WIDTHS
+        generators(self.run.seed, "features/weights", 0)
+        module = Vit(settings.width, settings.depth, settings.heads, (fine, fine, coarse, coarse)).to(self.run.device)
+        stage = stages.DistillStage(module, teacher, seen, options, self.run.device, settings.crop, settings.own)
+        return fit(stage, "features", options, self.run, self.fingerprint("features"))
+
+    def _teacher(self):
+        """EfficientNet-lite0, its channels standardised over crops of the user's pictures and procedural scenes."""
+        settings = self.recipe.features
         teacher, rng = Teacher(settings.teacher or None).to(self.run.device), generators(self.run.seed, "teacher", 0)
         own = [stages.crops(self.good, rng, 8, settings.crop) for _ in range(16)]
         foreign = [np.stack([scene(rng, settings.crop, settings.crop) for _ in range(8)]) for _ in range(16)]
         teacher.standardise([pictures.to_tensor(b).to(self.run.device) for b in own + foreign])
-        generators(self.run.seed, "features/weights", 0)
-        fine, coarse = teacher.WIDTHS
-        module = Vit(settings.width, settings.depth, settings.heads, (fine, fine, coarse, coarse)).to(self.run.device)
-        stage = stages.DistillStage(module, teacher, np.concatenate([self.good, self.damaged()]), options, self.run.device, settings.crop, settings.own)
-        return fit(stage, "features", options, self.run, self.fingerprint("features"))
+        return teacher
 
     def pairs(self):
         """What the features are fine-tuned on: pictures beside their reconstructions, made once."""
@@ -130,43 +178,60 @@ class Road:
         return pairs
 
     def _reconstructed(self, name, latents, picks, step, inference_steps):
+        labels = None
+        if self.labels is not None:
+            labels = self.labels[picks] if name != "damaged" else self.labels[self._of[picks]]
         parts = self.fingerprint("autoencoder", "denoiser"), self.run.seed, name, len(picks), step, inference_steps
         path = self.run.folder / f"reconstructed-{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
         if not path.exists():
             generators(self.run.seed, f"reconstructed/{name}", 0)
-            save_array(path, stages.reconstruct(self.unet(), self.autoencoder(), latents[picks], step, inference_steps, self.run.device))
+            save_array(path, stages.reconstruct(self.unet(), self.autoencoder(), latents[picks], step, inference_steps, self.run.device, labels))
         return np.load(path)
 
     def features(self):
         if self._features is None:
-            module, settings = self.distilled(), self.recipe.finetune
+            module, settings = self.untuned(), self.recipe.finetune
             if settings.steps:
                 options = self.options(settings)
-                stage = stages.FinetuneStage(module, copy.deepcopy(module), self.pairs(), options, self.run.device, settings.crop, settings.distillation,
+                # A given transformer's position embeddings are for whole pictures.
+                crop = 0 if self.recipe.features.path else settings.crop
+                stage = stages.FinetuneStage(module, copy.deepcopy(module), self.pairs(), options, self.run.device, crop, settings.distillation,
                                              settings.contrast)  # fmt: skip
-                module = fit(stage, "finetune", options, self.run, self.fingerprint("autoencoder", "denoiser", "features", "finetune", "denoise"))
+                fingerprint = self.fingerprint("autoencoder", "denoiser", "features", "finetune")
+                fingerprint["reconstructed"] = [self.recipe.denoise.step, self.recipe.denoise.inference_steps] if settings.contrast else []
+                module = fit(stage, "finetune", options, self.run, fingerprint)
             self._features = module
         return self._features
 
-    def export(self, folder, command):
-        """Trains what is not trained yet and writes the bundle; returns each graph's largest difference to torch."""
+    def modules(self):
+        """The bundle's five graphs as torch modules, on the CPU, with the weights that the bundle stores; trains what is not trained yet."""
         recipe, score = self.recipe, self.recipe.score
-        autoencoder, unet, features = (copy.deepcopy(m).cpu() for m in (self.autoencoder(), self.unet(), self.features()))
-        height, width = self.latents()[0].shape[2:]
-        modules = {
+        networks = [copy.deepcopy(m).cpu() for m in (self.autoencoder(), self.unet(), self.features())]
+        if recipe.half:
+            for network in networks:
+                round_to_half(network)
+        autoencoder, unet, features = networks
+        size = tuple(self.latents()[0].shape[2:])
+        return {
             "vae_encoder": graphs.Encoder(autoencoder),
             "unet": unet,
             "vae_decoder": graphs.Decoder(autoencoder),
-            "dino_gate": graphs.Gate(features, (height, width), score.gate_scale),
-            "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both),
+            "dino_gate": graphs.Gate(features, size, 1 if recipe.features.path else score.gate_scale),
+            "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both, score.resolution),
         }
+
+    def export(self, folder, command):
+        """Writes the bundle; returns each graph's largest difference to torch."""
+        recipe, score, modules = self.recipe, self.recipe.score, self.modules()
+        height, width = self.latents()[0].shape[2:]
         manifest = {
             "name": recipe.name,
             "version": recipe.version,
             "image": dataclasses.asdict(recipe.image),
-            "latent": {"channels": LATENT_CHANNELS, "width": width, "height": height, "encode": "mean"},
+            "latent": {"channels": self.latents()[0].shape[1], "width": width, "height": height, "encode": "mean"},
             "denoise": dataclasses.asdict(recipe.denoise),
             "score": {"top_k": score.top_k, "map_size": score.map_size, "object_mask": score.object_mask},
+            "classes": recipe.classes,
             "provenance": {
                 "command": command,
                 "recipe": dataclasses.asdict(recipe),

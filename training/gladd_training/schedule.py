@@ -24,18 +24,19 @@ def add_noise(latent, noise, alpha_bar):
     return (a.sqrt() * latent + (1 - a).sqrt() * noise).to(latent.dtype)
 
 
-def denoise(predict_noise, x, step, inference_steps):
+def denoise(predict_noise, x, step, inference_steps, class_index=None):
     """Plain DDIM (eta 0) of noised latents x [N,C,h,w] from timestep `step` to 0.
 
-    predict_noise(x, timestep [N]) -> eps. This is the trajectory of mode exact
+    predict_noise(x, timestep [N]) -> eps, or with class_index [N] as its third argument. This is the trajectory of mode exact
     without the adaptive step; used for sheets and for the fine-tuning of features.
     """
     bars = alpha_bars()
     steps, ratio = timesteps(step, inference_steps)
+    classes = () if class_index is None else (class_index,)
     for timestep in steps:
         bar = float(bars[timestep])
         previous = float(bars[max(timestep - ratio, 0)])
-        eps = predict_noise(x, torch.full((len(x),), float(timestep), device=x.device))
+        eps = predict_noise(x, torch.full((len(x),), float(timestep), device=x.device), *classes)
         x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
         x = previous**0.5 * x0 + (1 - previous) ** 0.5 * eps
     return x

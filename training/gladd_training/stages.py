@@ -1,9 +1,11 @@
 """What is trained, one class a network: its loss for a step, and a sheet to look at."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 
 from .graphs import nearest_distance
@@ -39,7 +41,7 @@ class AutoencoderStage:
         mean, log_variance = self.module.posterior(image)
         mean, log_variance = mean.float(), log_variance.float()
         latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        decoded = self.module.decoder(latent).float()
+        decoded = self.module.decode_raw(latent).float()
         l1 = F.l1_loss(decoded, image)
         slope = F.l1_loss(decoded.diff(dim=2), image.diff(dim=2)) + F.l1_loss(decoded.diff(dim=3), image.diff(dim=3))
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
@@ -67,15 +69,17 @@ def encode_all(module, pictures, device):
     return torch.cat([module.encode(to_tensor(pictures[i : i + 8]).to(device))[0].float().cpu() for i in range(0, len(pictures), 8)])
 
 
-def oriented_target(z_normal, z_syn, noise, alpha_bar):
+def oriented_target(z_normal, z_syn, noise, alpha_bar, sign=1):
     """GLAD's anomaly-oriented target of a sample noised from z_syn: the eps that leads to z_normal.
 
     x = sqrt(alphaBar) zSyn + sqrt(1-alphaBar) n, and x0 = zNormal if
-    eps = (x - sqrt(alphaBar) zNormal) / sqrt(1-alphaBar). (The official code has
-    zNormal and zSyn the other way round, which leads to 2 zSyn - zNormal.)
+    eps = (x - sqrt(alphaBar) zNormal) / sqrt(1-alphaBar).
+
+    sign -1: as published (main.py, predict_eps), zNormal and zSyn the other way
+    round, which leads to 2 zSyn - zNormal.
     """
     bar = torch.as_tensor(alpha_bar).reshape(-1, 1, 1, 1)
-    return noise + (bar / (1 - bar)).sqrt() * (z_syn - z_normal)
+    return noise + sign * (bar / (1 - bar)).sqrt() * (z_syn - z_normal)
 
 
 class DenoiserStage:
@@ -85,8 +89,10 @@ class DenoiserStage:
     samples stay normal. zSyn = a zAnomalous + (1-a) zNormal with a = timestep/1000.
     """
 
-    def __init__(self, module, autoencoder, good, damaged, of, options, device, sheet_step=500, normal_share=0.5, max_timestep=TRAIN_TIMESTEPS):
-        self.module, self.autoencoder, self.good, self.damaged, self.of = module, autoencoder, good, damaged, of
+    def __init__(self, module, autoencoder, good, damaged, of, options, device, sheet_step=500, normal_share=0.5, max_timestep=TRAIN_TIMESTEPS,
+                 labels=None, orientation="normal"):  # fmt: skip
+        self.module, self.autoencoder, self.good, self.damaged, self.of, self.labels = module, autoencoder, good, damaged, of, labels
+        self.sign = {"normal": 1, "published": -1}[orientation]
         self.options, self.device, self.sheet_step, self.normal_share, self.max_timestep = options, device, sheet_step, normal_share, max_timestep
         self.bars = alpha_bars().float()
 
@@ -104,18 +110,25 @@ class DenoiserStage:
         noise = torch.randn_like(normal)
         bar = self.bars[timestep]
         x = add_noise(z_syn, noise, bar)
-        eps = oriented_target(normal, z_syn, noise, bar)
-        bar = bar.reshape(-1, 1, 1, 1)
-        # MSE of v, which is the MSE of eps divided by alphaBar: low signals count as much as high ones.
-        target = (bar.sqrt() * eps - (1 - bar).sqrt() * normal).to(self.device)
-        v = self.module.velocity(x.to(self.device), timestep.to(self.device)).float()
-        loss = F.mse_loss(v, target)
+        eps = oriented_target(normal, z_syn, noise, bar, self.sign)
+        target = eps
+        if self.module.predicts == "v":
+            # The MSE of v is that of eps divided by alphaBar: low signals count as much as high ones.
+            bar = bar.reshape(-1, 1, 1, 1)
+            x0 = (x - (1 - bar).sqrt() * eps) / bar.sqrt()
+            target = bar.sqrt() * eps - (1 - bar).sqrt() * x0
+        predicted = self.module.predict(x.to(self.device), timestep.to(self.device), *self.classes(picks)).float()
+        loss = F.mse_loss(predicted, target.to(self.device))
         return loss, {"loss": loss.item()}
+
+    def classes(self, picks):
+        """The class argument of the network; none where there are no classes."""
+        return () if self.labels is None else (torch.from_numpy(self.labels[self.of[picks]]).to(self.device),)
 
     def sheet(self):
         z = self.damaged[:8]
         x = add_noise(z, torch.randn_like(z), float(self.bars[self.sheet_step])).to(self.device)
-        out = denoise(self.module, x, self.sheet_step, 10)
+        out = denoise(self.module, x, self.sheet_step, 10, *self.classes(np.arange(len(z))))
         decode = lambda latent: to_uint8(self.autoencoder.decode(latent.to(self.device)))
         return sheet([decode(z), decode(out), decode(self.good[self.of[:8]])])
 
@@ -152,14 +165,86 @@ class DistillStage:
         return None
 
 
+class Dino(torch.nn.Module):
+    """A student and its teacher, the student's moving average, each with a projection head."""
+
+    def __init__(self, vit, outputs=1024):
+        super().__init__()
+        head = torch.nn.Sequential(torch.nn.Linear(vit.width, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
+        self.vit, self.head = vit, head
+        self.prototypes = torch.nn.Linear(256, outputs, bias=False)
+        self.average = copy.deepcopy(torch.nn.ModuleList([vit, head, self.prototypes])).requires_grad_(False)
+        self.register_buffer("centre", torch.zeros(1, outputs))
+
+    @staticmethod
+    def project(vit, head, prototypes, image):
+        """[N,outputs]: cosines of the mean token's projection with the prototypes."""
+        token = vit(image)[-1].mean((2, 3))
+        return F.linear(F.normalize(head(token), dim=1), F.normalize(prototypes.weight, dim=1))
+
+    def student(self):
+        return self.vit
+
+
+class DinoStage:
+    """DINO's own method (Caron 2021): the student shall say of small views of a picture what its
+    average says of large ones. Temperatures, centre and momentum are the paper's."""
+
+    def __init__(self, vit, pictures, options, device, crop=128, own=0.5, local=4):
+        self.module = Dino(vit).to(device)
+        self.pictures, self.options, self.device, self.crop, self.own, self.local = pictures, options, device, crop, own, local
+
+    def parameters(self):
+        return [*self.module.vit.parameters(), *self.module.head.parameters(), *self.module.prototypes.parameters()]
+
+    def view(self, picture, rng, side, low, high):
+        """uint8 [side,side,3]: a part of the picture, its colours changed."""
+        height, width = picture.shape[:2]
+        edge = int(min(height, width) * rng.uniform(low, high))
+        y, x = rng.integers(0, height - edge + 1), rng.integers(0, width - edge + 1)
+        image = Image.fromarray(picture[y : y + edge, x : x + edge]).resize((side, side), Image.Resampling.BICUBIC)
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if rng.random() < 0.8:
+            for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+                image = enhancer(image).enhance(float(rng.uniform(0.6, 1.4)))
+        return np.asarray(image)
+
+    def loss(self, rng):
+        module = self.module
+        with torch.no_grad():
+            for kept, now in zip(module.average.parameters(), self.parameters(), strict=True):
+                kept.lerp_(now, 1 - 0.996)
+        count = self.options.batch
+        own = int(count * self.own)
+        seen = [self.pictures[i] for i in rng.integers(0, len(self.pictures), own)] + [scene(rng, self.crop, self.crop) for _ in range(count - own)]
+        large = np.stack([self.view(p, rng, self.crop, 0.5, 1.0) for _ in range(2) for p in seen])
+        small = np.stack([self.view(p, rng, self.crop // 2, 0.2, 0.5) for _ in range(self.local) for p in seen])
+        large, small = (to_tensor(v).to(self.device) for v in (large, small))
+        with torch.no_grad():
+            said = Dino.project(*module.average, large).float()
+            wanted = F.softmax((said - module.centre) / 0.04, 1).chunk(2)
+            module.centre.lerp_(said.mean(0, keepdim=True), 0.1)
+        answers = [*Dino.project(module.vit, module.head, module.prototypes, large).float().chunk(2)]
+        answers += Dino.project(module.vit, module.head, module.prototypes, small).float().chunk(self.local)
+        terms = [-(w * F.log_softmax(a / 0.1, 1)).sum(1).mean() for i, w in enumerate(wanted) for k, a in enumerate(answers) if k != i]
+        spread = said.std(0).mean()  # falls to 0 where everything looks alike: collapse
+        total = sum(terms) / len(terms)
+        return total, {"loss": total.item(), "spread": spread.item()}
+
+    def sheet(self):
+        return None
+
+
 @torch.no_grad()
-def reconstruct(unet, autoencoder, latents, step, inference_steps, device):
+def reconstruct(unet, autoencoder, latents, step, inference_steps, device, labels=None):
     """uint8 [N,H,W,3]: what plain DDIM makes of latents noised to `step`."""
     bar, made = float(alpha_bars()[step]), []
     for i in range(0, len(latents), 8):
         z = latents[i : i + 8]
         x = add_noise(z, torch.randn_like(z), bar).to(device)
-        made.append(to_uint8(autoencoder.decode(denoise(unet, x, step, inference_steps))))
+        classes = () if labels is None else (torch.from_numpy(labels[i : i + 8]).to(device),)
+        made.append(to_uint8(autoencoder.decode(denoise(unet, x, step, inference_steps, *classes))))
     return np.concatenate(made)
 
 
@@ -184,6 +269,8 @@ class FinetuneStage:
     nearest distance, as the bundle's graphs compute it, whether there is a
     synthetic anomaly. It is the focal loss (Lin 2017) of a logistic function of
     the distance, one for all layers together. The heads change too then.
+
+    crop: the side of the crops that it is done on; 0: whole pictures.
     """
 
     def __init__(self, module, untouched, pairs, options, device, crop=128, distillation=0.01, contrast=0.0):
@@ -193,7 +280,7 @@ class FinetuneStage:
         if contrast:
             # Of the logistic function: slope and offset. They are no part of the network, and start where distances lie.
             self.line = torch.nn.Parameter(torch.tensor([10.0, 0.4], device=device))
-            self.tuned += [*module.heads.parameters()]
+            self.tuned += [*getattr(module, "heads", torch.nn.Module()).parameters()]
         for parameter in self.tuned:
             parameter.requires_grad_(True)
 
@@ -202,19 +289,20 @@ class FinetuneStage:
 
     def batch(self, rng):
         """Crops of pictures, the same of their reconstructions, and of their masks."""
-        side, found = self.crop, []
+        found = []
         height, width = self.pairs.pictures.shape[1:3]
+        tall, wide = (self.crop, self.crop) if self.crop else (height, width)
         for i in rng.integers(0, len(self.pairs.pictures), self.options.batch):
-            y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+            y, x = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
             masks = self.pairs.masks
             if masks is not None and masks[i].any():
                 # Around a pixel of the anomaly: most crops would miss a small one.
                 ys, xs = masks[i].nonzero()
                 k = rng.integers(len(ys))
-                y = int(np.clip(ys[k] - rng.integers(0, side), 0, height - side))
-                x = int(np.clip(xs[k] - rng.integers(0, side), 0, width - side))
-            cut = (i, slice(y, y + side), slice(x, x + side))
-            found.append((self.pairs.pictures[cut], self.pairs.reconstructions[cut], np.zeros((side, side), bool) if masks is None else masks[cut]))
+                y = int(np.clip(ys[k] - rng.integers(0, tall), 0, height - tall))
+                x = int(np.clip(xs[k] - rng.integers(0, wide), 0, width - wide))
+            cut = (i, slice(y, y + tall), slice(x, x + wide))
+            found.append((self.pairs.pictures[cut], self.pairs.reconstructions[cut], np.zeros((tall, wide), bool) if masks is None else masks[cut]))
         return tuple(np.stack(v) for v in zip(*found))
 
     def loss(self, rng):
@@ -233,7 +321,9 @@ class FinetuneStage:
         figures = {"alike": alike.item(), "kept": kept.item()}
         total = alike + self.distillation * kept
         if self.contrast:
-            distance = sum(nearest_distance(m[:count].float(), m[count:].float()) for m in now) / len(now)
+            finest = now[0].shape[2:]
+            grids = [nearest_distance(m[:count].float(), m[count:].float()) for m in now]
+            distance = sum(g if g.shape[2:] == finest else F.interpolate(g, finest, mode="bilinear") for g in grids) / len(grids)
             covered = F.adaptive_avg_pool2d(torch.from_numpy(masks).float()[:, None], distance.shape[2:]).to(self.device)
             logit = self.line[0] * (distance - self.line[1])
             # Patches that an anomaly touches only a little are neither.

@@ -43,3 +43,9 @@ def test_the_oriented_target_leads_to_the_normal_part(timestep):
 def test_a_normal_sample_has_the_plain_target():
     z, noise = torch.ones(1, 4, 2, 2), torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(3))
     assert torch.equal(oriented_target(z, z, noise, 0.5), noise)
+
+
+def test_the_published_target_leads_away_from_the_normal_part():
+    normal, syn, noise = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
+    eps = oriented_target(normal, syn, noise, 0.5, sign=-1)
+    assert torch.allclose((0.5**0.5 * syn - 0.5**0.5 * eps) / 0.5**0.5, 2 * syn - normal, atol=1e-6)

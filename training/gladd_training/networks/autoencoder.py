@@ -53,6 +53,9 @@ class Autoencoder(nn.Module):
         mean, log_variance = self.posterior(image)
         return (mean - self.shift) * self.scale, (0.5 * log_variance).exp() * self.scale
 
+    def decode_raw(self, latent):
+        return self.decoder(latent)
+
     def decode(self, latent):
         """The picture of a scaled latent; may leave [-1,1]."""
-        return self.decoder(latent / self.scale + self.shift)
+        return self.decode_raw(latent / self.scale + self.shift)

@@ -41,7 +41,7 @@ class Vit(nn.Module):
     """A small vision transformer on a 1/8 grid, with a convolutional stem (Xiao 2021).
 
     Features come from four blocks, at each quarter of the depth, through a linear
-    head each; targets holds the heads' widths.
+    head each; targets holds the heads' widths. None: the blocks' own outputs.
     """
 
     def __init__(self, width=128, depth=8, heads=4, targets=(40, 40, 112, 112)):
@@ -54,7 +54,11 @@ class Vit(nn.Module):
             nn.Conv2d(width, width, 1),
         )  # fmt: skip
         self.blocks = nn.ModuleList(VitBlock(width, heads) for _ in range(depth))
-        self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, t)) for t in targets)
+        self.width = width
+        if targets is None:
+            self.heads = nn.ModuleList(nn.Identity() for _ in self.taps)
+        else:
+            self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, t)) for t in targets)
 
     def forward(self, image):
         x = self.stem(image)
@@ -101,6 +105,10 @@ class Teacher(nn.Module):
 
     def train(self, mode=True):
         return super().train(False)
+
+    def tuned(self):
+        """What stands for the MLPs of a transformer's tapped blocks: the 1x1 convolutions of each tapped stage's last block."""
+        return [p for i in self.STAGES for name, p in self.stages[i][-1].named_parameters() if name in ("conv_pw.weight", "conv_pwl.weight")]
 
     def raw(self, image):
         # TensorFlow's lite models take (v - 127) / 128 of 8-bit values.

@@ -55,6 +55,8 @@ class UNet(nn.Module):
     learned and added to the first features.
     """
 
+    predicts = "v"
+
     def __init__(self, height, width, latent_channels=4, channels=(64, 128, 192), position_map=True, classes=0):
         super().__init__()
         a, b, c = channels
@@ -76,7 +78,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.bias)
         self.register_buffer("alpha_bars", alpha_bars().float(), persistent=False)
 
-    def velocity(self, sample, timestep, class_index=None):
+    def predict(self, sample, timestep, class_index=None):
         """v = sqrt(alphaBar) eps - sqrt(1-alphaBar) x0."""
         embedding = self.time(timestep_embedding(timestep, self.width))
         if self.classes is not None:
@@ -102,4 +104,4 @@ class UNet(nn.Module):
 
     def forward(self, sample, timestep, class_index=None):
         bar = self.bar(timestep)
-        return bar.sqrt() * self.velocity(sample, timestep, class_index) + (1 - bar).sqrt() * sample
+        return bar.sqrt() * self.predict(sample, timestep, class_index) + (1 - bar).sqrt() * sample
