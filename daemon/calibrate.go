@@ -105,10 +105,13 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 	fmt.Fprintf(out, "image threshold   %.6g   rank %d of %d good parts, from the highest; %d of them above it\n", entry.ImageThreshold, learned.Rank, len(learned.GoodScores), learned.Rejected)
 	fmt.Fprintf(out, "region threshold  %.6g\n", *entry.RegionThreshold)
 	gate := "as in bundle.yaml"
-	if learned.GateParts > 0 {
-		gate = fmt.Sprintf("learned from %d other good parts", learned.GateParts)
+	if learned.LearnedGate() {
+		gate = fmt.Sprintf("learned from %d other good parts", learned.LearningParts)
 	}
 	fmt.Fprintf(out, "gate threshold    %.6g   %s\n", entry.GateThreshold, gate)
+	if learned.Location != nil {
+		fmt.Fprintf(out, "maps              standardised per location, by %d other good parts\n", learned.LearningParts)
+	}
 	promise := evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence}
 	fmt.Fprintf(out, "promise           %s, for parts like these\n", promise)
 	if learned.Copies > 0 {
@@ -126,6 +129,13 @@ func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learn
 	if c.DryRun {
 		_, err := fmt.Fprintln(env.stdout, "nothing was written (--dry-run)")
 		return err
+	}
+	if location := learned.Location; location != nil {
+		file, err := engines.WriteLocation(bundle.Dir, learned.Entry.ID, bundle.Manifest.Score.MapSize, location.Mean, location.Std)
+		if err != nil {
+			return err
+		}
+		learned.Entry.Location = &file
 	}
 	if err := engines.AppendCalibration(bundle.Dir, learned.Entry); err != nil {
 		return err

@@ -2,13 +2,16 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"gladd/engines"
 	"gladd/engines/enginetest"
+	"gladd/internal/npy"
 )
 
 // goodParts writes pictures of good plates.
@@ -116,6 +119,78 @@ func TestCalibrateLearnsTheGate(t *testing.T) {
 	}
 	if switched > 15 {
 		t.Errorf("%d of 45 good parts switch by the threshold", switched)
+	}
+}
+
+// A bundle may ask for maps that are standardised per location.
+func TestCalibrateStandardises(t *testing.T) {
+	good := goodParts(t, 45)
+	bundle := enginetest.Copy(t, enginetest.TinyA(t))
+	manifest := filepath.Join(bundle, engines.ManifestFile)
+	plain := string(enginetest.ReadFile(t, manifest))
+	asking := strings.Replace(plain, "object_mask:", "standardise: location\n  object_mask:", 1)
+	enginetest.WriteFile(t, manifest, []byte(asking))
+	arguments := []string{"calibrate", "--bundle", bundle, "--good", good, "--false-reject", "0.3", "--confidence", "0.98"}
+	code, stdout, stderr := gladd(t, arguments...)
+	if code != 0 || !strings.Contains(stdout, "standardised per location, by 30 other good parts") || !strings.Contains(stdout, "of 15 good parts") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	loaded := enginetest.Load(t, bundle)
+	entry := loaded.Calibrations[0]
+	mean, std, err := loaded.Location(&entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entry.LearnedFrom["location_good"] != 30 {
+		t.Errorf("found %+v", entry)
+	}
+
+	// Its maps are the plain ones, standardised.
+	part := filepath.Join(good, "0000.png")
+	trace := func(dir string) []float32 {
+		out := filepath.Join(t.TempDir(), "trace")
+		code, _, stderr := gladd(t, "inspect", "--bundle", dir, "--trace", out, part)
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		side := loaded.Manifest.Score.MapSize
+		values, err := npy.Decode(enginetest.ReadFile(t, filepath.Join(out, "0000.anomaly_map.npy")), side, side)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return values
+	}
+	// A copy that does not ask, with the same gate threshold.
+	other := enginetest.Copy(t, bundle)
+	enginetest.WriteFile(t, filepath.Join(other, engines.ManifestFile), []byte(strings.Replace(plain, "threshold: 0.074", fmt.Sprintf("threshold: %v", entry.GateThreshold), 1)))
+	standardised, asItIs := trace(bundle), trace(other)
+	for i, value := range asItIs {
+		if want := (value - mean[i]) / std[i]; math.Abs(float64(standardised[i]-want)) > 1e-3*(1+math.Abs(float64(want))) {
+			t.Fatalf("location %d: want %v, found %v", i, want, standardised[i])
+		}
+	}
+	// There the calibration does not serve.
+	_, lined, _ := gladd(t, "inspect", "--bundle", other, part)
+	if reason := lines(t, lined)[0]["reason"].(map[string]any); reason["code"] != "unqualified" || !strings.Contains(reason["detail"].(string), "score.standardise none") {
+		t.Errorf("found %v", reason)
+	}
+
+	// Calibrated again, it learns from maps that are not standardised yet.
+	if code, _, stderr := gladd(t, arguments...); code != 0 {
+		t.Fatal(stderr)
+	}
+	again := enginetest.Load(t, bundle)
+	if mean2, _, err := again.Location(&again.Calibrations[1]); err != nil || !slices.Equal(mean, mean2) {
+		t.Errorf("other statistics from the same parts: %v", err)
+	}
+
+	// Statistics that were tampered with are refused.
+	path := filepath.Join(bundle, again.Calibrations[1].Location.File)
+	content := enginetest.ReadFile(t, path)
+	content[len(content)-1] ^= 1
+	enginetest.WriteFile(t, path, content)
+	if code, _, stderr := gladd(t, "inspect", "--bundle", bundle, part); code != 2 || !strings.Contains(stderr, "location statistics") || !strings.Contains(stderr, "expected SHA-256") {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
 

@@ -34,6 +34,7 @@ type Calibration struct {
 	ImageThreshold  float64        `yaml:"image_threshold"`
 	GuardBand       float64        `yaml:"guard_band"`
 	RegionThreshold *float64       `yaml:"region_threshold,omitempty"` // nil: regions are not reported
+	Location        *DigestedFile  `yaml:"location,omitempty"`         // NumPy, float32 [2,S,S]: mean and standard deviation of good parts' maps; nil: maps stay as they are
 	ImageHealth     *ImageHealth   `yaml:"image_health,omitempty"`     // nil: every picture is fit
 	SelfTest        *SelfTest      `yaml:"self_test,omitempty"`        // nil: the self-test has nothing to compare with
 	GateCurves      *GateCurves    `yaml:"gate_curves,omitempty"`
@@ -242,6 +243,14 @@ func parseCalibrations(path string, data []byte) ([]Calibration, error) {
 				}
 			}
 		}
+		if location := calibration.Location; location != nil {
+			if !plainName(location.File) {
+				return nil, document.Errorf(prefix+"location.file", "expected the plain name of a file in the bundle's folder, found %q", location.File)
+			}
+			if !hexSHA256.MatchString(location.SHA256) {
+				return nil, document.Errorf(prefix+"location.sha256", "expected 64 lower-case hex digits, found %q", location.SHA256)
+			}
+		}
 		if threshold := calibration.RegionThreshold; threshold != nil && !finite(*threshold) {
 			return nil, document.Errorf(prefix+"region_threshold", "expected a number, found %v", *threshold)
 		}
@@ -274,7 +283,8 @@ func (b *Bundle) Calibration(method Method) (*Calibration, CalibrationState) {
 		if calibration.ModelDigest != b.ModelDigest {
 			continue
 		}
-		if calibration.Method == method {
+		// One for maps that are standardised does not serve maps that are not.
+		if calibration.Method == method && (calibration.Location != nil) == (b.Manifest.Score.Standardise == StandardiseLocation) {
 			return calibration, Calibrated
 		}
 		state = Unqualified

@@ -72,7 +72,16 @@ type Score struct {
 	TopK       int    `yaml:"top_k"`
 	ObjectMask string `yaml:"object_mask"` // none | otsu_dark | otsu_bright
 	MapSize    int    `yaml:"map_size"`
+	// Standardise says whether calibrations hold statistics of good parts' maps
+	// for each location, which the map is standardised by.
+	Standardise string `yaml:"standardise"` // none (where absent) | location
 }
+
+// The ways to standardise a map.
+const (
+	StandardiseNone     = "none"
+	StandardiseLocation = "location"
+)
 
 // Graphs are the five networks.
 type Graphs struct {
@@ -125,6 +134,9 @@ func parseManifest(file string, data []byte) (Manifest, error) {
 	}
 	if err := document.Require(requiredKeys...); err != nil {
 		return Manifest{}, err
+	}
+	if manifest.Score.Standardise == "" {
+		manifest.Score.Standardise = StandardiseNone
 	}
 	if manifest.Denoise.NoiseStep == nil {
 		manifest.Denoise.NoiseStep = &manifest.Denoise.Step

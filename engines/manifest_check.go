@@ -126,6 +126,9 @@ func (m Manifest) check(document *strictyaml.Document) error {
 		func() error {
 			return oneOf("score.object_mask", m.Score.ObjectMask, "none", "otsu_dark", "otsu_bright")
 		},
+		func() error {
+			return oneOf("score.standardise", m.Score.Standardise, StandardiseNone, StandardiseLocation)
+		},
 		func() error { return m.checkClasses(refuse) },
 		func() error { return m.checkGraphs(refuse) },
 	}

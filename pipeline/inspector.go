@@ -37,6 +37,9 @@ type Input struct {
 	// GateThreshold replaces the model's threshold of the gate score; nil: it
 	// does not. 0 turns the adaptive step off.
 	GateThreshold *float64
+	// Location replaces the model's statistics of good parts; nil: it does not.
+	// An empty one leaves the map as it is.
+	Location *Location
 }
 
 // Reasons of a switch.
@@ -135,7 +138,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Input) (result Result, er
 	if err := in.denoise(ctx, part.GateThreshold, &result); err != nil {
 		return result, err
 	}
-	if err := in.score(ctx, part.RGB, &result); err != nil {
+	if err := in.score(ctx, part, &result); err != nil {
 		return result, err
 	}
 	return result, nil
@@ -152,6 +155,9 @@ func (in *Inspector) load(part Input) error {
 			return fmt.Errorf("class: expected an index of 0 to %d, found %d", p.Classes-1, part.Class)
 		}
 		in.classOf[0] = part.Class
+	}
+	if err := p.checkLocation(part.Location); err != nil {
+		return err
 	}
 	fillImage(in.image, part.RGB)
 
@@ -259,7 +265,7 @@ func (in *Inspector) compare(ctx context.Context, timestep int, timings *Timings
 }
 
 // score decodes the final latent and compares the picture with it.
-func (in *Inspector) score(ctx context.Context, rgb []byte, result *Result) error {
+func (in *Inspector) score(ctx context.Context, part Input, result *Result) error {
 	p := in.parameters
 	reconstruction := make([]float32, p.imageLen())
 	err := call(ctx, "reconstruct", noTimestep, &result.Timings.Reconstruct, reconstruction, func() error {
@@ -275,8 +281,15 @@ func (in *Inspector) score(ctx context.Context, rgb []byte, result *Result) erro
 	if err != nil {
 		return err
 	}
+	location := p.Score.Location
+	if part.Location != nil {
+		location = part.Location
+	}
+	if location != nil {
+		location.standardise(anomalyMap)
+	}
 	if p.Score.ObjectMask != ObjectMaskNone {
-		mask := p.Score.ObjectMask.compute(rgb, p.Image.Width, p.Image.Height, p.Score.MapSize)
+		mask := p.Score.ObjectMask.compute(part.RGB, p.Image.Width, p.Image.Height, p.Score.MapSize)
 		for i, weight := range mask {
 			anomalyMap[i] = float32(float64(anomalyMap[i]) * weight)
 		}

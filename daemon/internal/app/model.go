@@ -65,9 +65,11 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Mode:      mode,
 		Plan:      PlanExact,
 	}
-	thresholds, uncalibrated := calibrate(model)
+	thresholds, uncalibrated, err := calibrate(model)
+	if err != nil {
+		return nil, err
+	}
 	model.Health = inspection.HealthLimits(model.Calibration)
-	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
 		Models:       networks,
 		Parameters:   model.Parameters,
@@ -80,13 +82,20 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 }
 
 // calibrate looks for the calibration of the model's method and puts its gate
-// threshold into the parameters.
-func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrated verdict.Reason) {
+// threshold and its statistics of good parts' maps into the parameters.
+func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrated verdict.Reason, err error) {
 	calibration, state := m.Bundle.Calibration(m.Method)
 	switch state {
 	case engines.Calibrated:
 		m.Calibration = calibration
 		m.Parameters.Denoise.Threshold = calibration.GateThreshold
+		if calibration.Location != nil {
+			location := &pipeline.Location{}
+			if location.Mean, location.Std, err = m.Bundle.Location(calibration); err != nil {
+				return nil, uncalibrated, err
+			}
+			m.Parameters.Score.Location = location
+		}
 		thresholds = &verdict.Thresholds{
 			Image:     calibration.ImageThreshold,
 			GuardBand: calibration.GuardBand,
@@ -95,8 +104,8 @@ func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrate
 	case engines.Unqualified:
 		uncalibrated = verdict.Reason{
 			Code: verdict.ReasonUnqualified,
-			Detail: fmt.Sprintf("the calibrations of bundle %s are for another method than %s %s, mode %s, plan %s",
-				m.Bundle.Manifest.Name, m.Method.Backend, m.Method.Precision, m.Method.Mode, m.Method.Plan),
+			Detail: fmt.Sprintf("the calibrations of bundle %s are for another method than %s %s, mode %s, plan %s, score.standardise %s",
+				m.Bundle.Manifest.Name, m.Method.Backend, m.Method.Precision, m.Method.Mode, m.Method.Plan, m.Bundle.Manifest.Score.Standardise),
 		}
 	default:
 		uncalibrated = verdict.Reason{
@@ -104,7 +113,7 @@ func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrate
 			Detail: fmt.Sprintf("bundle %s has no calibration for this model", m.Bundle.Manifest.Name),
 		}
 	}
-	return thresholds, uncalibrated
+	return thresholds, uncalibrated, nil
 }
 
 // parameters translates a manifest to the terms of the pipeline.

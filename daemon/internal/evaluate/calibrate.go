@@ -15,6 +15,7 @@ import (
 	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/engines"
+	"gladd/pipeline"
 )
 
 // The ways to come to a gate threshold.
@@ -29,9 +30,9 @@ const (
 )
 
 const (
-	// gateParts is the least number of good parts to learn the gate threshold
-	// from.
-	gateParts = 30
+	// learningParts is the least number of good parts to learn the gate threshold
+	// or the statistics of maps from.
+	learningParts = 30
 	// gateQuantile of the highest gate scores of good parts is the gate
 	// threshold: a few good parts may switch early, which does them no harm,
 	// while each defective part that does is reconstructed from more noise.
@@ -62,18 +63,26 @@ type Calibrated struct {
 	// those of known bad parts.
 	GoodScores, BadScores []float64
 	Rank                  int // of the image threshold among GoodScores, from the highest
-	GateParts             int // that the gate threshold was learned from; 0: it was kept
+	LearningParts         int // other good parts, that the gate threshold and the statistics of maps were learned from
+	learnsGate            bool
 	Copies                int // pictures that show the same as another
 	Unscored              int // pictures without a score
 	Rejected, Escaped     int // good and bad parts above and below the threshold
+	// Location holds the statistics of good parts' maps; nil where the bundle
+	// asks for none.
+	Location *pipeline.Location
 }
+
+// LearnedGate says whether the gate threshold was learned, or kept.
+func (c *Calibrated) LearnedGate() bool { return c.learnsGate }
 
 // Calibrate learns thresholds. The image threshold and the region threshold are
 // order statistics of the scores and of the maps' peaks of good parts, which
-// must be independent of the networks' training. The gate threshold decides how
-// a part is scored, so it is learned from other good parts, drawn by the digest
-// of their pictures, or kept: then the scores are independent and the promise
-// holds exactly.
+// must be independent of the networks' training. The gate threshold and, where
+// the bundle asks for them, the statistics of good parts' maps decide how a part
+// is scored, so they are learned from other good parts, drawn by the digest of
+// their pictures (the gate threshold may be kept instead): then the scores are
+// independent and the promise holds exactly.
 func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, error) {
 	if err := options.Promise.check(); err != nil {
 		return nil, UsageError{err}
@@ -96,82 +105,141 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	}
 	done.Copies = len(options.Good) + len(options.Bad) - len(good) - len(bad)
 	adaptive := model.Bundle.Manifest.Denoise.Threshold > 0
-	if done.GateParts, err = planGate(options, len(good), adaptive); err != nil {
+	standardise := model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation
+	if done.LearningParts, done.learnsGate, err = planLearning(options, len(good), adaptive, standardise); err != nil {
 		return nil, UsageError{err}
 	}
 
 	options.Begin(len(good) + len(bad))
-	// All comparisons first: no gate score exceeds this threshold.
-	unreached := 0.0
-	if adaptive {
-		unreached = math.MaxFloat64
-	}
-	if err := inspectSamples(ctx, options, slices.Concat(good, bad), unreached, options.Step); err != nil {
-		return nil, err
-	}
-	count := len(good) + len(bad)
-	good, bad = scoredOnly(good), scoredOnly(bad)
-	done.Unscored = count - len(good) - len(bad)
-	if done.GateParts > 0 || done.Unscored > 0 {
-		if done.GateParts, err = planGate(options, len(good), adaptive); err != nil {
-			return nil, fmt.Errorf("%d pictures gave no score, and without them: %w", done.Unscored, err)
-		}
-	}
-	curves := gateCurves(good)
-
+	learning, judged := good[:done.LearningParts], good[done.LearningParts:]
 	entry := &done.Entry
 	entry.ID, entry.ModelDigest, entry.Method = ulid.Make().String(), model.Bundle.ModelDigest, model.Method
 	entry.GateThreshold = model.Bundle.Manifest.Denoise.Threshold
-	if done.GateParts > 0 {
-		entry.GateThreshold = gateThreshold(good[:done.GateParts])
+
+	learns := learner{options: options, adaptive: adaptive, location: &pipeline.Location{}}
+	if learning, err = learns.inspect(ctx, learning, done); err != nil {
+		return nil, err
 	}
-	judged := good[done.GateParts:]
-	if adaptive {
-		// Those that the threshold makes switch are reconstructed otherwise.
-		var switching []*sample
-		for _, each := range slices.Concat(judged, bad) {
-			if each.highestGate() > entry.GateThreshold {
-				switching = append(switching, each)
-			}
-		}
-		if err := inspectSamples(ctx, options, switching, entry.GateThreshold, func() {}); err != nil {
+	if done.learnsGate {
+		entry.GateThreshold = gateThreshold(learning)
+	}
+	if err := learns.again(ctx, learning, entry.GateThreshold); err != nil {
+		return nil, err
+	}
+	if standardise {
+		if learns.location, err = learnLocation(learning); err != nil {
 			return nil, err
 		}
-		if left := len(scoredOnly(slices.Concat(judged, bad))); left != len(judged)+len(bad) {
-			return nil, fmt.Errorf("%d pictures gave no score under the gate threshold %.4g, but one without; the messages above say why", len(judged)+len(bad)-left, entry.GateThreshold)
-		}
+		done.Location = learns.location
+	}
+	if judged, err = learns.inspect(ctx, judged, done); err != nil {
+		return nil, err
+	}
+	if bad, err = learns.inspect(ctx, bad, done); err != nil {
+		return nil, err
+	}
+	if needed := options.Promise.PartsNeeded(); len(judged) < needed {
+		return nil, fmt.Errorf("%d pictures gave no score, and without them %d good parts are left; %s needs %d", done.Unscored, len(judged), options.Promise, needed)
+	}
+	curves := gateCurves(slices.Concat(learning, judged))
+	if err := learns.again(ctx, slices.Concat(judged, bad), entry.GateThreshold); err != nil {
+		return nil, err
 	}
 	done.learn(options, judged, bad)
 	entry.GateCurves = curves
 	entry.LearnedFrom = map[string]any{
-		"good": len(judged), "gate_good": done.GateParts, "bad": len(bad), "pictures_digest": digestOf(good),
+		"good": len(judged), "gate_good": 0, "bad": len(bad), "pictures_digest": digestOf(slices.Concat(learning, judged)),
 		"at": time.Now().UTC().Format(time.RFC3339), "software": options.Software,
 	}
+	if done.learnsGate {
+		entry.LearnedFrom["gate_good"] = len(learning)
+	}
+	if standardise {
+		entry.LearnedFrom["location_good"] = len(learning)
+	}
+	done.LearningParts = len(learning)
 	return done, done.referenceSelfTest(ctx, model)
 }
 
-// planGate says how many good parts learn the gate threshold, and refuses when
-// too few are left to keep the promise.
-func planGate(options CalibrateOptions, good int, adaptive bool) (learning int, err error) {
-	needed := options.Promise.PartsNeeded()
-	gate := options.Gate
-	if !adaptive {
-		gate = GateKeep
+// learner inspects samples on the way to thresholds.
+type learner struct {
+	options  CalibrateOptions
+	adaptive bool
+	location *pipeline.Location // what maps are standardised by; empty: nothing
+}
+
+// inspect makes all comparisons, down to the last step, and returns the samples
+// that have a score.
+func (l *learner) inspect(ctx context.Context, samples []*sample, done *Calibrated) ([]*sample, error) {
+	// No gate score exceeds this threshold.
+	unreached := 0.0
+	if l.adaptive {
+		unreached = math.MaxFloat64
 	}
-	switch {
-	case gate == GateLearn:
-		learning = max(gateParts, (good-needed)/4)
-	case gate == GateAuto && good >= needed+gateParts:
-		learning = max(gateParts, (good-needed)/4)
+	if err := inspectSamples(ctx, l.options, samples, unreached, l.location, l.options.Step); err != nil {
+		return nil, err
+	}
+	scored := scoredOnly(samples)
+	for _, each := range scored {
+		each.curve = each.outcome.Result.Gate
+	}
+	done.Unscored += len(samples) - len(scored)
+	return scored, nil
+}
+
+// again inspects those samples that the gate threshold makes switch: they are
+// reconstructed otherwise.
+func (l *learner) again(ctx context.Context, samples []*sample, gateThreshold float64) error {
+	var switching []*sample
+	for _, each := range samples {
+		if l.adaptive && each.highestGate() > gateThreshold {
+			switching = append(switching, each)
+		}
+	}
+	if err := inspectSamples(ctx, l.options, switching, gateThreshold, l.location, func() {}); err != nil {
+		return err
+	}
+	if lost := len(switching) - len(scoredOnly(switching)); lost > 0 {
+		return fmt.Errorf("%d pictures gave no score under the gate threshold %.4g, but one without; the messages above say why", lost, gateThreshold)
+	}
+	return nil
+}
+
+// learnLocation learns how the maps of good parts run at each place.
+func learnLocation(samples []*sample) (*pipeline.Location, error) {
+	var maps pipeline.LocationLearner
+	for _, each := range samples {
+		maps.Add(each.anomalyMap)
+		each.anomalyMap = nil
+	}
+	return maps.Learn()
+}
+
+// planLearning says how many good parts learn what decides a score, the gate
+// threshold and the statistics of maps, and whether the former is learned. It
+// refuses when too few are left to keep the promise.
+func planLearning(options CalibrateOptions, good int, adaptive, standardise bool) (learning int, gate bool, err error) {
+	needed := options.Promise.PartsNeeded()
+	spare := good - needed
+	gate = adaptive && (options.Gate == GateLearn || options.Gate == GateAuto && spare >= learningParts)
+	share := 4
+	what := "to learn the gate threshold"
+	if standardise {
+		// Each place of the map has its own figures to learn.
+		share = 2
+		what = "to learn how the maps of good parts run (score.standardise: location)"
+	}
+	if gate || standardise {
+		learning = max(learningParts, spare/share)
 	}
 	if good-learning >= needed {
-		return learning, nil
+		return learning, gate, nil
 	}
-	total := needed + learning
+	total := needed
 	err = fmt.Errorf("%s needs %d distinct good parts that the networks were not trained with", options.Promise, needed)
 	if learning > 0 {
-		total = needed + gateParts
-		err = fmt.Errorf("%w, and %d more to learn the gate threshold", err, gateParts)
+		total = needed + learningParts
+		err = fmt.Errorf("%w, and %d more %s", err, learningParts, what)
 	}
 	err = fmt.Errorf("%w; found %d: %d are missing", err, good, total-good)
 	// What these parts could promise: the rate whose need they just meet.
@@ -179,7 +247,7 @@ func planGate(options CalibrateOptions, good int, adaptive bool) (learning int, 
 		possible := -math.Expm1(math.Log1p(-options.Promise.Confidence) / float64(left))
 		err = fmt.Errorf("%w. With these, --false-reject %.3g is possible", err, math.Ceil(possible*1000)/1000)
 	}
-	return 0, err
+	return 0, false, err
 }
 
 // gateThreshold is the quantile of the highest gate scores.
@@ -233,15 +301,15 @@ func (c *Calibrated) learn(options CalibrateOptions, judged, bad []*sample) {
 
 // gateCurves describes how gate scores run; nil: nothing was compared.
 func gateCurves(samples []*sample) *engines.GateCurves {
-	if len(samples) == 0 || len(samples[0].outcome.Result.Gate) == 0 {
+	if len(samples) == 0 || len(samples[0].curve) == 0 {
 		return nil
 	}
 	curves := &engines.GateCurves{Parts: len(samples)}
-	byStep := make([][]float64, len(samples[0].outcome.Result.Gate))
+	byStep := make([][]float64, len(samples[0].curve))
 	var overhangs []float64
 	steps, rising, lastHighest := 0, 0, 0
 	for _, each := range samples {
-		gate := each.outcome.Result.Gate
+		gate := each.curve
 		for i, point := range gate {
 			byStep[i] = append(byStep[i], point.Score)
 			if i > 0 {
@@ -259,7 +327,7 @@ func gateCurves(samples []*sample) *engines.GateCurves {
 	}
 	for i, scores := range byStep {
 		slices.Sort(scores)
-		curves.Timesteps = append(curves.Timesteps, samples[0].outcome.Result.Gate[i].Timestep)
+		curves.Timesteps = append(curves.Timesteps, samples[0].curve[i].Timestep)
 		curves.Median = append(curves.Median, scores[len(scores)/2])
 		curves.Highest = append(curves.Highest, scores[len(scores)-1])
 	}
@@ -276,7 +344,7 @@ func gateCurves(samples []*sample) *engines.GateCurves {
 // referenceSelfTest notes what the self-test gives under the new gate
 // threshold.
 func (c *Calibrated) referenceSelfTest(ctx context.Context, model *inspection.Model) error {
-	outcome := model.SelfTest(ctx, 0, &c.Entry.GateThreshold)
+	outcome := model.SelfTest(ctx, 0, &c.Entry.GateThreshold, c.Location)
 	if !outcome.Scored {
 		return errors.New("self-test: " + outcome.Reason.Detail)
 	}

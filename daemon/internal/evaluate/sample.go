@@ -12,6 +12,7 @@ import (
 
 	"gladd/capture"
 	"gladd/daemon/internal/inspection"
+	"gladd/engines"
 	"gladd/pipeline"
 )
 
@@ -22,6 +23,11 @@ type sample struct {
 	outcome inspection.Outcome
 	health  capture.Health
 	peak    float64 // of the anomaly map
+	// curve holds the gate scores of all steps.
+	curve []pipeline.GateScore
+	// anomalyMap is kept only for maps that are not standardised in bundles that
+	// ask for it: those that statistics are learned from.
+	anomalyMap []float32
 }
 
 // distinct reads pictures and drops those that show what another shows: the
@@ -62,8 +68,9 @@ func distinct(ctx context.Context, options CalibrateOptions, files []capture.Fil
 	return samples, nil
 }
 
-// inspectSamples inspects pictures under a gate threshold.
-func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sample, gateThreshold float64, step func()) error {
+// inspectSamples inspects pictures under a gate threshold, their maps
+// standardised by statistics of good parts' unless those are empty.
+func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sample, gateThreshold float64, location *pipeline.Location, step func()) error {
 	err := each(ctx, options.Models, len(samples), func(model *inspection.Model, i int) error {
 		next := samples[i]
 		picture, err := capture.ReadPicture(next.Path, 0)
@@ -71,7 +78,7 @@ func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sa
 			options.Log.Error("picture cannot be read", "error", err)
 			return nil // it has no score
 		}
-		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, GateThreshold: &gateThreshold, AnyHealth: true})
+		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, GateThreshold: &gateThreshold, Location: location, AnyHealth: true})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -80,6 +87,9 @@ func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sa
 			return nil
 		}
 		next.peak = float64(slices.Max(next.outcome.Result.AnomalyMap))
+		if model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation && len(location.Mean) == 0 {
+			next.anomalyMap = next.outcome.Result.AnomalyMap
+		}
 		// What is large and not needed again.
 		next.outcome.Prepared, next.outcome.Result.AnomalyMap, next.outcome.Result.Reconstruction, next.outcome.Result.Latent = nil, nil, nil, nil
 		return nil
@@ -97,7 +107,7 @@ func scoredOnly(samples []*sample) []*sample {
 // highestGate is the highest gate score of a part; nothing exceeds it.
 func (s *sample) highestGate() float64 {
 	highest := math.Inf(-1)
-	for _, gate := range s.outcome.Result.Gate {
+	for _, gate := range s.curve {
 		highest = max(highest, gate.Score)
 	}
 	return highest

@@ -53,6 +53,8 @@ type Part struct {
 	Noise, EncodeNoise []float32
 	// GateThreshold replaces the model's, unless nil.
 	GateThreshold *float64
+	// Location replaces the model's statistics of good parts' maps, unless nil.
+	Location *pipeline.Location
 	// AnyHealth says that the limits of image health do not matter.
 	AnyHealth bool
 }
@@ -147,6 +149,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		EncodeNoise: part.EncodeNoise,
 
 		GateThreshold: part.GateThreshold,
+		Location:      part.Location,
 	})
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())

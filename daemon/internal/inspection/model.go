@@ -38,9 +38,9 @@ func HealthLimits(calibration *engines.Calibration) *capture.HealthLimits {
 	}
 }
 
-// SelfTest inspects a picture of nothing, a ramp. A gate threshold replaces the
-// model's, unless nil.
-func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64) Outcome {
+// SelfTest inspects a picture of nothing, a ramp. A gate threshold and
+// statistics of good parts' maps replace the model's, unless nil.
+func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64, location *pipeline.Location) Outcome {
 	picture := &capture.Picture{
 		Width:  max(m.Parameters.Image.Width, capture.MinSide),
 		Height: max(m.Parameters.Image.Height, capture.MinSide),
@@ -49,13 +49,13 @@ func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64)
 	for i := range picture.RGB {
 		picture.RGB[i] = byte(i / 3 % picture.Width * 255 / picture.Width)
 	}
-	return m.Inspector.Inspect(ctx, Part{Picture: picture, Class: class, GateThreshold: gateThreshold, AnyHealth: true})
+	return m.Inspector.Inspect(ctx, Part{Picture: picture, Class: class, GateThreshold: gateThreshold, Location: location, AnyHealth: true})
 }
 
 // CheckSelf makes sure that every network answers, and that the self-test gives
 // what it gave when the model was calibrated.
 func (m *Model) CheckSelf(ctx context.Context, class int) error {
-	outcome := m.SelfTest(ctx, class, nil)
+	outcome := m.SelfTest(ctx, class, nil, nil)
 	if !outcome.Scored {
 		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
 	}
