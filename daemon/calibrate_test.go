@@ -162,6 +162,7 @@ func TestCalibrateStandardises(t *testing.T) {
 	}
 	// A copy that does not ask, with the same gate threshold.
 	other := enginetest.Copy(t, bundle)
+	copyFile(t, filepath.Join(bundle, engines.CalibrationsFile), filepath.Join(other, engines.CalibrationsFile))
 	enginetest.WriteFile(t, filepath.Join(other, engines.ManifestFile), []byte(strings.Replace(plain, "threshold: 0.074", fmt.Sprintf("threshold: %v", entry.GateThreshold), 1)))
 	standardised, asItIs := trace(bundle), trace(other)
 	for i, value := range asItIs {
