@@ -56,7 +56,7 @@ TRAINING := out/training/env
 $(TRAINING)/installed: training/pyproject.toml
 	@echo "training: installing PyTorch and what belongs to it into $(TRAINING), once; this takes minutes"
 	python3 -m venv --clear $(TRAINING)
-	$(TRAINING)/bin/pip install --quiet --disable-pip-version-check --editable 'training[teacher,test]'
+	$(TRAINING)/bin/pip install --quiet --disable-pip-version-check --editable 'training[teacher,prompts,test]'
 	touch $@
 
 .PHONY: train

@@ -21,7 +21,8 @@ from . import TrainingError
 from .schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
 
 OPSET = 17
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # relative to the output's size where that is above 1
+LARGEST = 1_900_000_000  # bytes of weights within a graph's own file; protobuf ends at 2 GB
 NAMES = {
     "vae_encoder": (["image"], ["latent_mean"]),
     "unet": (["sample", "timestep"], ["eps"]),
@@ -58,8 +59,14 @@ def store_half(model):
     model.graph.node.extend(casts + nodes)
 
 
-def export_graph(name, module, inputs, path, half=True):
-    """Writes one graph and returns the largest difference to the module, at batches of 1 and 3.
+def _size(model):
+    """The bytes of a model's weights."""
+    return sum(numpy_helper.to_array(i).nbytes if not i.raw_data else len(i.raw_data) for i in model.graph.initializer)
+
+
+def export_graph(name, module, inputs, path, half=True, limit=LARGEST):
+    """Writes one graph and returns the largest difference to the module, at batches of 1 and 3, and the names of the
+    files beside it that hold its weights where those take more than `limit` bytes: one, or none.
 
     inputs(n): example inputs of a batch of n.
     """
@@ -70,13 +77,22 @@ def export_graph(name, module, inputs, path, half=True):
     if half:
         round_to_half(module)
     dynamic = {n: {0: "N"} for n in names + outputs}
-    with torch.no_grad():
-        torch.onnx.export(module, inputs(2), str(path), input_names=names, output_names=outputs, dynamic_axes=dynamic, opset_version=OPSET, dynamo=False)
-    model = onnx.load(path)
+    beside = []
+    # A graph over 2 GB comes in hundreds of files.
+    with tempfile.TemporaryDirectory(prefix=path.name + ".", dir=path.parent) as folder:
+        raw = Path(folder) / "raw.onnx"
+        with torch.no_grad():
+            torch.onnx.export(module, inputs(2), str(raw), input_names=names, output_names=outputs, dynamic_axes=dynamic, opset_version=OPSET, dynamo=False)
+        model = onnx.load(raw)
     if half:
         store_half(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    if _size(model) > limit:
+        beside = [f"{name}.weights"]
+        onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside[0], size_threshold=1024)
+    else:
+        onnx.save(model, path)
+    del model
+    onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for n in (1, 3):
@@ -86,10 +102,10 @@ def export_graph(name, module, inputs, path, half=True):
         found = session.run(None, {k: v.numpy() for k, v in zip(names, example)})[0]
         if found.shape != expected.shape:
             raise TrainingError(f"{name}: the exported graph gives {found.shape} at a batch of {n}, the network {expected.shape}")
-        worst = max(worst, float(np.abs(found - expected).max()))
+        worst = max(worst, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())))
     if not worst <= TOLERANCE:
         raise TrainingError(f"{name}: the exported graph differs from the network by {worst:.2g}, more than {TOLERANCE:g}")
-    return worst
+    return worst, beside
 
 
 def digest(path):
@@ -100,7 +116,7 @@ def digest(path):
     return hasher.hexdigest()
 
 
-def write_bundle(folder, modules, manifest, example_images, half=True):
+def write_bundle(folder, modules, manifest, example_images, half=True, limit=LARGEST):
     """Writes a new bundle.
 
     modules: the five graphs' modules by name; manifest: name, version, image, latent,
@@ -132,8 +148,10 @@ def write_bundle(folder, modules, manifest, example_images, half=True):
         differences, graphs = {}, {}
         for name, module in modules.items():
             path = temporary / f"{name}.onnx"
-            differences[name] = export_graph(name, module, feeds[name], path, half)
+            differences[name], beside = export_graph(name, module, feeds[name], path, half, limit)
             graphs[name] = {"file": path.name, "sha256": digest(path)}
+            if beside:
+                graphs[name]["external_data"] = [{"file": file, "sha256": digest(temporary / file)} for file in beside]
         provenance = {**manifest.get("provenance", {}), "largest_difference_to_torch": {k: float(f"{v:.2g}") for k, v in differences.items()}}
         content = {
             "schema": "gladd.bundle/v1",

@@ -99,6 +99,7 @@ class Score:
     top_k: int = 250
     map_size: int = 256
     object_mask: str = "none"
+    standardise: str = "none"  # none | location: `gladd calibrate` learns how good parts' maps run; for parts that lie still
     weights: list = field(default_factory=list)  # of the layers, finest first; without them each 1
     resolution: int = 0  # the side that both pictures are brought to for the features; 0: they stay as they are
     pixel: float = 0.5
@@ -172,7 +173,8 @@ def check(recipe, path):
         side = getattr(recipe.image, name)
         need(side >= 64 and side % 64 == 0, f"image.{name}", "a multiple of 64", side)
     shortest = min(recipe.image.width, recipe.image.height)
-    for name in ("autoencoder", "features", "finetune"):
+    # A given feature network sees whole pictures.
+    for name in ("autoencoder",) if recipe.features.path else ("autoencoder", "features", "finetune"):
         crop = getattr(recipe, name).crop
         need(crop % 16 == 0 and 16 <= crop <= shortest, f"{name}.crop", f"a multiple of 16, at most {shortest}", crop)
     need(recipe.anomalies.where in ("all", "dark", "bright"), "anomalies.where", "all, dark or bright", recipe.anomalies.where)
@@ -200,4 +202,5 @@ def check(recipe, path):
     need(len(recipe.autoencoder.channels) == 3, "autoencoder.channels", "three numbers", recipe.autoencoder.channels)
     layers = 2 if recipe.features.network == "teacher" and not recipe.features.path else 4
     need(len(recipe.score.weights) in (0, layers), "score.weights", f"{layers} numbers", recipe.score.weights)
+    need(recipe.score.standardise in ("none", "location"), "score.standardise", "none or location", recipe.score.standardise)
     need(recipe.score.gate_scale in (1.0, 0.5), "score.gate_scale", "1 or 0.5", recipe.score.gate_scale)

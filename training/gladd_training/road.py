@@ -230,7 +230,7 @@ class Road:
             "image": dataclasses.asdict(recipe.image),
             "latent": {"channels": self.latents()[0].shape[1], "width": width, "height": height, "encode": "mean"},
             "denoise": dataclasses.asdict(recipe.denoise),
-            "score": {"top_k": score.top_k, "map_size": score.map_size, "object_mask": score.object_mask},
+            "score": {"top_k": score.top_k, "map_size": score.map_size, "object_mask": score.object_mask, "standardise": score.standardise},
             "classes": recipe.classes,
             "provenance": {
                 "command": command,

@@ -19,12 +19,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DINO_ARCHITECTURES = {"vit_small": (384, 6), "vit_base": (768, 12)}  # width, heads; twelve blocks
 
 
-def _pretrained(kind, path, file="config.json"):
+def _pretrained(kind, path, file="config.json", **options):
     path = Path(path)
     if not (path / file).is_file():
         raise TrainingError(f"{path}: expected a folder of diffusers with {file} in it, found none")
     try:
-        return kind.from_pretrained(str(path), local_files_only=True, torch_dtype=torch.float32)
+        return kind.from_pretrained(str(path), local_files_only=True, torch_dtype=torch.float32, **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise TrainingError(f"{path}: not a folder that {kind.__name__} reads: {error}") from error
 
@@ -36,7 +36,7 @@ class GivenAutoencoder(nn.Module):
         super().__init__()
         from diffusers import AutoencoderKL
 
-        self.vae = _pretrained(AutoencoderKL, path)
+        self.vae = _pretrained(AutoencoderKL, path, low_cpu_mem_usage=False)
         self.latent_channels = self.vae.config.latent_channels
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         self.register_buffer("shift", torch.full((1, self.latent_channels, 1, 1), float(shift)))
@@ -71,7 +71,7 @@ class GivenUNet(nn.Module):
         super().__init__()
         from diffusers import UNet2DConditionModel
 
-        self.unet = _pretrained(UNet2DConditionModel, path)
+        self.unet = _pretrained(UNet2DConditionModel, path, low_cpu_mem_usage=False)
         width = self.unet.config.cross_attention_dim
         if prompts.dim() != 3 or prompts.shape[2] != width or negative.shape != prompts.shape[1:]:
             raise TrainingError(f"{path}: expected embeddings of {width} values a token, prompts [K,L,{width}] and negative [L,{width}]; "
@@ -163,8 +163,9 @@ class GivenDino(nn.Module):
         width, heads = DINO_ARCHITECTURES[architecture]
         self.patch = patch
         # DINO's own pictures are of 224 pixels, and so are its position embeddings.
-        self.vit = VisionTransformer(img_size=224, patch_size=patch, embed_dim=width, depth=12, num_heads=heads, num_classes=0,
-                                     dynamic_img_size=False, norm_layer=lambda n: nn.LayerNorm(n, eps=1e-6))  # fmt: skip
+        self.vit = VisionTransformer(img_size=224, patch_size=patch, embed_dim=width, depth=12, num_heads=heads, num_classes=0)
+        if self.vit.norm.eps != 1e-6:
+            raise TrainingError(f"expected layer norms with an epsilon of 1e-6, as DINO has, found {self.vit.norm.eps}; another version of timm?")
         self.vit.patch_embed.strict_img_size = False
         if state is not None:
             try:
