@@ -38,7 +38,7 @@ def inspect(modules, images, noise, denoise, fusion=True, class_index=None):
     at = lambda timestep: float(bars[timestep])
     noised = lambda bar: bar**0.5 * latent + (1 - bar) ** 0.5 * noise
     steps, ratio = timesteps(denoise.step, denoise.inference_steps)
-    x = noised(at(denoise.step if denoise.step < len(bars) else -1))
+    x = noised(at(min(denoise.step, len(bars) - 1)))
     switched = torch.full((count,), denoise.threshold == 0, dtype=torch.bool, device=device)
     switch_timestep = torch.zeros(count, dtype=torch.long, device=device)
     gate = torch.full((count, len(steps)), float("nan"), device=device)

@@ -1,9 +1,10 @@
 """Measurements while a model is being made: what to set, what each part of GLAD brings, and what a plain detector finds."""
 
-import copy
+import argparse
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL import Image
 
 from . import TrainingError, glad, pictures
 from .anomalies import synthesise
+from .export import round_to_half
 from .figures import auroc, bootstrap, pixel_auroc
-from .loop import generators
+from .loop import Run, generators
 from .networks.features import Teacher
+from .recipe import load
+from .road import Road
 from .textures import Textures
 
 GATE_QUANTILE = 0.97  # of good parts' highest gate scores, as `gladd calibrate` takes it
@@ -176,3 +180,102 @@ class Nearest:
             scores.append(float(found.max()))
             maps.append(np.asarray(Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR), np.float16))
         return np.array(scores), np.stack(maps)
+
+
+def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps):
+    """For each step and lowest step: AUROC on held-out parts with synthetic anomalies, the gate threshold, comparisons a good part takes."""
+    rows = []
+    for step in steps:
+        count = max(1, round(denoise.inference_steps * step / denoise.step))
+        for min_step in min_steps:
+            if min_step > step:
+                continue
+            tried = dataclasses.replace(denoise, step=step, inference_steps=count, min_step=min_step)
+            tried.threshold = learned_gate(modules, held_out, tried)
+            scores, maps, switches = measure(modules, labelled, tried, top_k)
+            ratio = step // count
+            comparisons = sum(ratio * i + 1 >= min_step for i in range(count)) + 1
+            rows.append({
+                "step": step, "inference_steps": count, "min_step": min_step, "threshold": tried.threshold, "comparisons": min(comparisons, count),
+                "switched_early": float((switches[labelled.bad] >= min_step).mean()), **figures(labelled, scores, maps),
+            })  # fmt: skip
+    return rows
+
+
+def parser():
+    p = argparse.ArgumentParser(prog="gladd-study", description="Measures a model that was trained by gladd-train: what to set, and what each part of GLAD brings.")
+    commands = p.add_subparsers(dest="command", required=True)
+
+    def command(name, description, trained=True):
+        c = commands.add_parser(name, help=description, description=description)
+        if trained:
+            c.add_argument("recipe", help="the recipe that it was trained by")
+            c.add_argument("--good", required=True, metavar="DIR", help="the good parts that it was trained on")
+            c.add_argument("--run", required=True, metavar="DIR", help="gladd-train's --out")
+            c.add_argument("--held-out", required=True, metavar="DIR", help="good parts that it was not trained on")
+            c.add_argument("--count", type=int, default=60, metavar="N", help="how many of those; default 60")
+        c.add_argument("--json", metavar="FILE", help="write the rows there too")
+        c.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+        return c
+
+    c = command("settings", "What to set: tries steps on held-out parts, half of them with synthetic anomalies. No defective part is needed.")
+    c.add_argument("--steps", default="300,500,700", metavar="LIST", help="T, comma-separated")
+    c.add_argument("--min-steps", default="150,250,350", metavar="LIST", help="lowest steps, comma-separated")
+    c = command("ablation", "What each part of GLAD brings, on a labelled set in MVTec AD's layout.")
+    c.add_argument("--data", required=True, metavar="DIR", help="the labelled set")
+    c.add_argument("--plain", required=True, nargs=2, metavar=("RECIPE", "DIR"), help="recipe and --out of the same model trained with denoiser.normal_share: 1")
+    c = command("nearest", "A plain detector to compare with: nearest neighbours of patches (PatchCore) in the teacher's features.", trained=False)
+    c.add_argument("--good", required=True, metavar="DIR", help="good parts to fill its bank with")
+    c.add_argument("--data", required=True, metavar="DIR", help="the labelled set, in MVTec AD's layout")
+    c.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the pictures; default 256")
+    c.add_argument("--bank", type=int, default=40000, metavar="N", help="patches in the bank; default 40000")
+    c.add_argument("--seed", type=int, default=1, help="of the bank's draw; default 1")
+    return p
+
+
+def run(arguments):
+    """Runs a study and returns its rows."""
+    options = parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.command == "nearest":
+        good, _ = pictures.read_all(options.good, options.size, options.size)
+        labelled = read_labelled(options.data, options.size, options.size)
+        scores, maps = Nearest(good, options.seed, options.bank).measure(labelled)
+        return [{"name": "nearest neighbours", **figures(labelled, scores, maps), "kinds": by_kind(labelled, scores), "scores": scores.tolist()}]
+    recipe = load(options.recipe)
+    device = torch.device("cpu")
+    road = Road(recipe, options.good, Run(Path(options.run), recipe.seed, device))
+    held_out, _ = pictures.read_all(options.held_out, recipe.image.width, recipe.image.height, options.count)
+    modules = road.modules()
+    if options.command == "settings":
+        numbers = lambda text: [int(v) for v in text.split(",")]
+        labelled = synthetic(held_out, recipe.seed, recipe.anomalies)
+        return settings_grid(modules, labelled, held_out, recipe.denoise, recipe.score.top_k, numbers(options.steps), numbers(options.min_steps))
+    labelled = read_labelled(options.data, recipe.image.width, recipe.image.height)
+    plain_recipe = load(options.plain[0])
+    unet = Road(plain_recipe, options.good, Run(Path(options.plain[1]), plain_recipe.seed, device)).unet()
+    if recipe.half:
+        round_to_half(unet)
+    plain = {**modules, "unet": unet}
+    return ablation(modules, plain, labelled, held_out, recipe.denoise, recipe.score.top_k)
+
+
+def main():
+    try:
+        rows = run(sys.argv[1:])
+    except TrainingError as error:
+        print(f"gladd-study: {error}", file=sys.stderr)
+        sys.exit(2)
+    options = parser().parse_args(sys.argv[1:])
+    shown = [{k: v for k, v in row.items() if k not in ("scores", "kinds")} for row in rows]
+    text = lambda v: f"{v:.3f}" if isinstance(v, float) else " to ".join(f"{x:.3f}" for x in v) if isinstance(v, tuple) else str(v)
+    table = [list(shown[0])] + [[text(v) for v in row.values()] for row in shown]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    for row in rows:
+        for kind, value in row.get("kinds", {}).items():
+            print(f"{kind:24} {value:.3f}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows))

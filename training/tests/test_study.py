@@ -1,0 +1,71 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gladd_training import figures, study
+from gladd_training.main import run as train
+from gladd_training.pictures import read, to_tensor
+from gladd_training.recipe import load
+from gladd_training.road import Road
+from gladd_training.loop import Run
+
+TRAINING = Path(__file__).parents[1]
+GLADD = Path(os.environ.get("GLADD", TRAINING.parent / "bin" / "gladd"))
+RECIPE = TRAINING / "recipes" / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    subprocess.run([GLADD, "line", "--out", folder / "parts", "--train", "12", "--good", "4", "--defective", "6", "--size", "64", "--seed", "3"], check=True)
+    train([str(RECIPE), "--good", str(folder / "parts" / "train" / "good"), "--out", str(folder / "run"), "--device", "cpu", "--quiet"])
+    return folder
+
+
+def test_auroc_is_the_share_of_pairs_in_order():
+    assert figures.auroc([1, 2, 3], [2, 4]) == pytest.approx((1.5 + 3) / 6)
+    assert figures.auroc([0, 0], [1]) == 1
+    low, high = figures.bootstrap(np.arange(50), np.arange(20, 70))
+    assert low < figures.auroc(np.arange(50), np.arange(20, 70)) < high
+    assert figures.bootstrap([1, 2], [3, 4], other=([1, 2], [3, 4])) == (0, 0)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.2])
+def test_torch_inspects_as_the_daemon_does(trained, tmp_path, threshold):
+    recipe = load(RECIPE)
+    recipe.denoise.threshold = threshold
+    road = Road(recipe, trained / "parts" / "train" / "good", Run(trained / "run", recipe.seed, torch.device("cpu"), progress=False))
+    road.export(tmp_path / "bundle", "test")
+    part = next((trained / "parts" / "test" / "good").iterdir())
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    (tmp_path / "noise").mkdir()
+    np.save(tmp_path / "noise" / f"{part.stem}.npy", noise[0].numpy())
+    found = subprocess.run([GLADD, "inspect", "--bundle", tmp_path / "bundle", "--noise", tmp_path / "noise", part], check=True, capture_output=True)
+    line = json.loads(found.stdout)
+    mine = study.glad.inspect(road.modules(), to_tensor(read(part, 64, 64)[None]), noise, recipe.denoise)
+    assert mine.switch_timestep.item() == line["switch_timestep"]
+    compared = mine.gate[0][~mine.gate[0].isnan()].tolist()
+    assert compared == pytest.approx([g["score"] for g in line["gate"]], abs=1e-4)
+    assert mine.scores(recipe.score.top_k).item() == pytest.approx(line["score"], abs=1e-4)
+
+
+def test_studies_give_their_rows(trained, capsys):
+    common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run"), "--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
+    rows = study.run(["settings", *common, "--steps", "300,500", "--min-steps", "250,400"])
+    assert [(r["step"], r["min_step"]) for r in rows] == [(300, 250), (500, 250), (500, 400)]
+    assert all(0 <= r["image_auroc"] <= 1 and 0 <= r["pixel_auroc"] <= 1 for r in rows)
+    rows = study.run(["ablation", *common, "--data", str(trained / "parts"), "--plain", str(RECIPE), str(trained / "run")])
+    assert len(rows) == 9 and rows[0]["scores"] == rows[3]["scores"] and rows[2]["scores"] == rows[5]["scores"]
+
+
+def test_the_nearest_neighbour_of_a_known_part_is_itself(trained):
+    parts = str(trained / "parts" / "train" / "good")
+    rows = study.run(["nearest", "--good", parts, "--data", str(trained / "parts"), "--size", "64", "--bank", "4000"])
+    assert 0 <= rows[0]["image_auroc"] <= 1 and rows[0]["kinds"]
+    good = np.stack([read(p, 64, 64) for p in sorted(Path(parts).iterdir())])
+    assert study.Nearest(good, 1).map(good[0]).max() < 0.05
