@@ -18,6 +18,7 @@ type calibrateCommand struct {
 	Bundle      string    `required:"" help:"Folder of the model; its calibrations.yaml gets a new entry." placeholder:"DIR"`
 	Good        []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders." placeholder:"DIR"`
 	Bad         []string  `help:"Pictures of known bad parts, to be told how many would escape; no threshold is learned from them." placeholder:"DIR"`
+	Class       string    `help:"Class of the parts, for a model of several classes: each is calibrated on its own." placeholder:"NAME"`
 	FalseReject float64   `help:"Promised share of good parts that are rejected, at most." default:"0.01" placeholder:"SHARE"`
 	Confidence  float64   `help:"Confidence of the promise." default:"0.95" placeholder:"SHARE"`
 	Gate        string    `help:"The gate threshold: learn it from parts of its own, keep the bundle's, or auto: learn it where there are enough parts." default:"auto" enum:"auto,learn,keep" placeholder:"HOW"`
@@ -62,6 +63,7 @@ func (c *calibrateCommand) Run(env *environment) error {
 		Models:    pool.Models,
 		Good:      good,
 		Bad:       bad,
+		Class:     c.Class,
 		Promise:   evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence},
 		Gate:      c.Gate,
 		GuardBand: c.GuardBand,

@@ -195,6 +195,38 @@ func TestCalibrateStandardises(t *testing.T) {
 	}
 }
 
+// Each class has thresholds of its own.
+func TestCalibrateClasses(t *testing.T) {
+	good := goodParts(t, 12)
+	bundle := enginetest.Copy(t, enginetest.Micro(t))
+	names := enginetest.Load(t, bundle).Manifest.Classes
+	inspect := func(class string) map[string]any {
+		code, lined, stderr := gladd(t, "inspect", "--bundle", bundle, "--class", class, filepath.Join(good, "0000.png"))
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return lines(t, lined)[0]
+	}
+	for i, class := range names {
+		code, stdout, stderr := gladd(t, "calibrate", "--bundle", bundle, "--good", good, "--class", class, "--false-reject", "0.3", "--confidence", "0.98")
+		if code != 0 {
+			t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+		}
+		entry := enginetest.Load(t, bundle).Calibrations[i]
+		if entry.Class != class {
+			t.Errorf("want class %s, found %+v", class, entry)
+		}
+		if found := inspect(class); found["calibration_id"] != entry.ID || found["evaluation"] != "OK" {
+			t.Errorf("%s: found %v", class, found)
+		}
+		for _, other := range names[i+1:] {
+			if found := inspect(other); found["calibration_id"] != nil || found["reason"].(map[string]any)["code"] != "uncalibrated" {
+				t.Errorf("%s is not calibrated yet: found %v", other, found)
+			}
+		}
+	}
+}
+
 func TestCalibrateRefuses(t *testing.T) {
 	good := goodParts(t, 4)
 	bundle := enginetest.Copy(t, enginetest.TinyA(t))
@@ -210,7 +242,9 @@ func TestCalibrateRefuses(t *testing.T) {
 		"guard band":        {[]string{"--guard-band=-1"}, "guard band: expected a number of at least 0, found -1"},
 		"no such folder":    {[]string{"--good", "nowhere"}, "no such picture or folder"},
 		"parallel":          {[]string{"--parallel", "1000"}, "parallel inspections: expected 0 (chosen by size and processors) to 64, found 1000"},
-		"a bundle of many":  {[]string{"--bundle", classes}, "has several classes"},
+		"no class named":    {[]string{"--bundle", classes}, "has several; name one of"},
+		"no such class":     {[]string{"--bundle", classes, "--class", "none"}, "has none of this name"},
+		"a class of one":    {[]string{"--class", "screw"}, "has no classes"},
 		"nothing of a gate": {[]string{"--gate", "none"}, "--gate must be one of"},
 	} {
 		code, _, stderr := gladd(t, append([]string{"calibrate", "--bundle", bundle, "--good", good}, test.arguments...)...)

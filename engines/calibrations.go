@@ -29,6 +29,7 @@ const CalibrationsSchema = "gladd.calibrations/v1"
 type Calibration struct {
 	ID              string         `yaml:"id"`
 	ModelDigest     string         `yaml:"model_digest"`
+	Class           string         `yaml:"class,omitempty"` // of the parts; empty where the bundle has no classes
 	Method          Method         `yaml:",inline"`
 	GateThreshold   float64        `yaml:"gate_threshold"`
 	ImageThreshold  float64        `yaml:"image_threshold"`
@@ -274,13 +275,14 @@ const (
 	Calibrated
 )
 
-// Calibration returns the calibration for a method, the newest if there are
-// several. It is nil unless the state is [Calibrated].
-func (b *Bundle) Calibration(method Method) (*Calibration, CalibrationState) {
+// Calibration returns the calibration for a method and a class, empty where the
+// bundle has none; the newest if there are several. It is nil unless the state
+// is [Calibrated].
+func (b *Bundle) Calibration(method Method, class string) (*Calibration, CalibrationState) {
 	state := Uncalibrated
 	for i := len(b.Calibrations) - 1; i >= 0; i-- {
 		calibration := &b.Calibrations[i]
-		if calibration.ModelDigest != b.ModelDigest {
+		if calibration.ModelDigest != b.ModelDigest || calibration.Class != class {
 			continue
 		}
 		// One for maps that are standardised does not serve maps that are not.

@@ -47,7 +47,7 @@ func TestCalibrationOfAMethod(t *testing.T) {
 		"another plan":      {head + strings.ReplaceAll(first, "plan: exact", "plan: late"), engines.Unqualified, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calibration, state := enginetest.Load(t, calibrated(t, test.content)).Calibration(method)
+			calibration, state := enginetest.Load(t, calibrated(t, test.content)).Calibration(method, "")
 			if state != test.state || (calibration == nil) != (test.id == "") || (calibration != nil && calibration.ID != test.id) {
 				t.Fatalf("want state %d and %q, found %d and %+v", test.state, test.id, state, calibration)
 			}
@@ -56,7 +56,7 @@ func TestCalibrationOfAMethod(t *testing.T) {
 			}
 		})
 	}
-	if _, state := enginetest.Load(t, enginetest.Micro(t)).Calibration(method); state != engines.Uncalibrated {
+	if _, state := enginetest.Load(t, enginetest.Micro(t)).Calibration(method, ""); state != engines.Uncalibrated {
 		t.Errorf("without a file: want uncalibrated, found %d", state)
 	}
 }
@@ -137,7 +137,7 @@ func TestAppendCalibration(t *testing.T) {
 		if count > 0 && !reflect.DeepEqual(after.Calibrations[:count], before.Calibrations) {
 			t.Errorf("%s: want the earlier %+v, found %+v", name, before.Calibrations, after.Calibrations[:count])
 		}
-		if used, _ := after.Calibration(added.Method); used == nil || used.ID != "again" {
+		if used, _ := after.Calibration(added.Method, ""); used == nil || used.ID != "again" {
 			t.Errorf("%s: the newest is not used", name)
 		}
 		if text := string(enginetest.ReadFile(t, path)); name == "to one" && (!strings.HasPrefix(text, "# by hand\n") || !strings.Contains(text, "0.30") || !strings.Contains(text, "# kept")) {

@@ -25,8 +25,11 @@ func WriteLocation(dir, calibrationID string, side int, mean, std []float32) (Di
 }
 
 // Location reads the statistics of a calibration of this bundle; mean and std
-// are [S,S].
+// are [S,S], nil where it has none.
 func (b *Bundle) Location(calibration *Calibration) (mean, std []float32, err error) {
+	if calibration.Location == nil {
+		return nil, nil, nil
+	}
 	path := filepath.Join(b.Dir, calibration.Location.File)
 	refuse := func(err error) error {
 		return fmt.Errorf("calibration %s: location statistics %s: %w; install the bundle again, or calibrate again", calibration.ID, path, err)

@@ -37,8 +37,8 @@ type Input struct {
 	// GateThreshold replaces the model's threshold of the gate score; nil: it
 	// does not. 0 turns the adaptive step off.
 	GateThreshold *float64
-	// Location replaces the model's statistics of good parts; nil: it does not.
-	// An empty one leaves the map as it is.
+	// Location standardises the map, before the object mask; nil or empty: the
+	// map stays as it is, as in GLAD.
 	Location *Location
 }
 
@@ -281,12 +281,8 @@ func (in *Inspector) score(ctx context.Context, part Input, result *Result) erro
 	if err != nil {
 		return err
 	}
-	location := p.Score.Location
 	if part.Location != nil {
-		location = part.Location
-	}
-	if location != nil {
-		location.standardise(anomalyMap)
+		part.Location.standardise(anomalyMap)
 	}
 	if p.Score.ObjectMask != ObjectMaskNone {
 		mask := p.Score.ObjectMask.compute(part.RGB, p.Image.Width, p.Image.Height, p.Score.MapSize)

@@ -56,9 +56,6 @@ type Score struct {
 	TopK int
 	// ObjectMask limits the map to the object.
 	ObjectMask ObjectMask
-	// Location standardises the map, before the object mask; nil: the map stays
-	// as it is, as in GLAD.
-	Location *Location
 }
 
 func (p Parameters) imageLen() int      { return 3 * p.Image.Width * p.Image.Height }
@@ -100,5 +97,5 @@ func (p Parameters) check() error {
 	if !p.Score.ObjectMask.valid() {
 		return fmt.Errorf("object mask: unknown kind %q", p.Score.ObjectMask)
 	}
-	return p.checkLocation(p.Score.Location)
+	return nil
 }

@@ -12,7 +12,7 @@ from .loop import Run
 from .recipe import load
 from .road import Road
 
-STAGES = ("autoencoder", "denoiser", "features")
+STAGES = ("autoencoder", "denoiser", "features", "finetune")
 
 
 def parser():
@@ -47,7 +47,7 @@ def run(arguments):
         raise TrainingError(f"{bundle} exists. A bundle never changes: name another folder with --bundle, or delete this one first.")
     road = Road(recipe, options.good, Run(Path(options.out), recipe.seed, device, progress=not options.quiet))
     if options.stage:
-        {"autoencoder": road.autoencoder, "denoiser": road.unet, "features": road.untuned}[options.stage]()
+        {"autoencoder": road.autoencoder, "denoiser": road.unet, "features": road.untuned, "finetune": road.features}[options.stage]()
         return
     differences = road.export(bundle, "gladd-train " + shlex.join(arguments))
     for name, difference in differences.items():

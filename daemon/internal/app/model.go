@@ -65,55 +65,66 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		Mode:      mode,
 		Plan:      PlanExact,
 	}
-	thresholds, uncalibrated, err := calibrate(model)
-	if err != nil {
-		return nil, err
+	names := bundle.Manifest.Classes
+	if len(names) == 0 {
+		names = []string{""}
 	}
-	model.Health = inspection.HealthLimits(model.Calibration)
+	var learned []inspection.Learned
+	for _, class := range names {
+		calibration, state := bundle.Calibration(model.Method, class)
+		model.Calibrations = append(model.Calibrations, calibration)
+		found, err := learnedBy(model, calibration)
+		if err != nil {
+			return nil, err
+		}
+		if calibration == nil {
+			found.Uncalibrated = uncalibrated(model, state, class)
+		}
+		learned = append(learned, found)
+	}
+	var err error
 	model.Inspector, err = inspection.New(inspection.Options{
-		Models:       networks,
-		Parameters:   model.Parameters,
-		Thresholds:   thresholds,
-		Uncalibrated: uncalibrated,
-		Health:       model.Health,
-		Log:          e.log,
+		Models:     networks,
+		Parameters: model.Parameters,
+		Learned:    learned,
+		Log:        e.log,
 	})
 	return model, err
 }
 
-// calibrate looks for the calibration of the model's method and puts its gate
-// threshold and its statistics of good parts' maps into the parameters.
-func calibrate(m *inspection.Model) (thresholds *verdict.Thresholds, uncalibrated verdict.Reason, err error) {
-	calibration, state := m.Bundle.Calibration(m.Method)
-	switch state {
-	case engines.Calibrated:
-		m.Calibration = calibration
-		m.Parameters.Denoise.Threshold = calibration.GateThreshold
-		if calibration.Location != nil {
-			location := &pipeline.Location{}
-			if location.Mean, location.Std, err = m.Bundle.Location(calibration); err != nil {
-				return nil, uncalibrated, err
-			}
-			m.Parameters.Score.Location = location
-		}
-		thresholds = &verdict.Thresholds{
-			Image:     calibration.ImageThreshold,
-			GuardBand: calibration.GuardBand,
-			Region:    calibration.RegionThreshold,
-		}
-	case engines.Unqualified:
-		uncalibrated = verdict.Reason{
+// learnedBy is what a calibration holds for inspections; nothing without one.
+func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned inspection.Learned, err error) {
+	if calibration == nil {
+		return learned, nil
+	}
+	learned.Thresholds = &verdict.Thresholds{
+		Image:     calibration.ImageThreshold,
+		GuardBand: calibration.GuardBand,
+		Region:    calibration.RegionThreshold,
+	}
+	learned.Health = inspection.HealthLimits(calibration)
+	learned.GateThreshold = &calibration.GateThreshold
+	learned.Location, err = inspection.Location(m.Bundle, calibration)
+	return learned, err
+}
+
+// uncalibrated says why there are no thresholds for a class.
+func uncalibrated(m *inspection.Model, state engines.CalibrationState, class string) verdict.Reason {
+	name := m.Bundle.Manifest.Name
+	if class != "" {
+		name += ", class " + class + ","
+	}
+	if state == engines.Unqualified {
+		return verdict.Reason{
 			Code: verdict.ReasonUnqualified,
 			Detail: fmt.Sprintf("the calibrations of bundle %s are for another method than %s %s, mode %s, plan %s, score.standardise %s",
-				m.Bundle.Manifest.Name, m.Method.Backend, m.Method.Precision, m.Method.Mode, m.Method.Plan, m.Bundle.Manifest.Score.Standardise),
-		}
-	default:
-		uncalibrated = verdict.Reason{
-			Code:   verdict.ReasonUncalibrated,
-			Detail: fmt.Sprintf("bundle %s has no calibration for this model", m.Bundle.Manifest.Name),
+				name, m.Method.Backend, m.Method.Precision, m.Method.Mode, m.Method.Plan, m.Bundle.Manifest.Score.Standardise),
 		}
 	}
-	return thresholds, uncalibrated, nil
+	return verdict.Reason{
+		Code:   verdict.ReasonUncalibrated,
+		Detail: fmt.Sprintf("bundle %s has no calibration for this model", name),
+	}
 }
 
 // parameters translates a manifest to the terms of the pipeline.

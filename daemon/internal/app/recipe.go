@@ -46,7 +46,7 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 			Plan:     model.Method.Plan,
 		},
 	}
-	if calibration := model.Calibration; calibration != nil {
+	if calibration := model.Calibrations[class]; calibration != nil {
 		ready.CalibrationID, ready.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
 	}
 	ready.Recipe.Digest = recipeDigest(recipe, ready)

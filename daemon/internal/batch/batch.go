@@ -122,7 +122,7 @@ func (b *Batch) inspect(ctx context.Context, model *inspection.Model, item *item
 	if err != nil {
 		b.options.Log.Error("picture cannot be read", "error", err)
 		outcome = inspection.Undefined(verdict.ReasonCamera, err.Error())
-		return outcome, newRecord(item, nil, model, b.options.Class, outcome, read)
+		return outcome, newRecord(item, nil, model, b.options.Class, model.Calibrations[b.class], outcome, read)
 	}
 	part := inspection.Part{Picture: picture, Class: b.class}
 	if part.Noise, part.EncodeNoise, err = item.readNoise(model.Parameters.Latent); err != nil {
@@ -133,7 +133,7 @@ func (b *Batch) inspect(ctx context.Context, model *inspection.Model, item *item
 	if !outcome.Scored {
 		b.options.Log.Error("inspection failed", "picture", item.Path, "reason", outcome.Reason.Code, "error", outcome.Reason.Detail)
 	}
-	return outcome, newRecord(item, picture, model, b.options.Class, outcome, read)
+	return outcome, newRecord(item, picture, model, b.options.Class, model.Calibrations[b.class], outcome, read)
 }
 
 func (b *Batch) write(model *inspection.Model, item *item, outcome inspection.Outcome, record Record) error {

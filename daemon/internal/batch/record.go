@@ -11,6 +11,7 @@ import (
 	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
+	"gladd/engines"
 )
 
 // Record is the JSON line of one picture. Every key is always present.
@@ -42,7 +43,7 @@ type method struct {
 }
 
 // newRecord describes an outcome; picture is nil if it could not be read.
-func newRecord(item *item, picture *capture.Picture, model *inspection.Model, class string, outcome inspection.Outcome, read time.Duration) Record {
+func newRecord(item *item, picture *capture.Picture, model *inspection.Model, class string, calibration *engines.Calibration, outcome inspection.Outcome, read time.Duration) Record {
 	diagnostics := outcome.Diagnostics(read)
 	record := Record{
 		Image:          item.Path,
@@ -64,7 +65,7 @@ func newRecord(item *item, picture *capture.Picture, model *inspection.Model, cl
 	if outcome.Scored {
 		record.Score = &outcome.Result.Score
 	}
-	if calibration := model.Calibration; calibration != nil {
+	if calibration != nil {
 		record.ImageThreshold, record.CalibrationID = &calibration.ImageThreshold, &calibration.ID
 	}
 	if picture != nil {

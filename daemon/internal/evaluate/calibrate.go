@@ -45,11 +45,14 @@ type CalibrateOptions struct {
 	Models []*inspection.Model
 	Good   []capture.File
 	Bad    []capture.File // known bad parts, to be told what escapes; may be empty
+	Class  string         // of the parts, for a bundle of several
 
 	Promise   Promise
 	Gate      string
 	GuardBand float64
 	Software  string
+
+	class int // its index
 
 	Begin func(pictures int)
 	Step  func()
@@ -91,9 +94,11 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		return nil, UsageError{fmt.Errorf("guard band: expected a number of at least 0, found %v", options.GuardBand)}
 	}
 	model := options.Models[0]
-	if len(model.Bundle.Manifest.Classes) > 0 {
-		return nil, UsageError{fmt.Errorf("bundle %s has several classes, which need a threshold each; this version of gladd calibrates bundles of one", model.Bundle.Manifest.Name)}
+	class, err := model.Bundle.Manifest.Class(options.Class)
+	if err != nil {
+		return nil, UsageError{err}
 	}
+	options.class = class
 	done := &Calibrated{}
 	good, err := distinct(ctx, options, options.Good, nil)
 	if err != nil {
@@ -113,7 +118,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	options.Begin(len(good) + len(bad))
 	learning, judged := good[:done.LearningParts], good[done.LearningParts:]
 	entry := &done.Entry
-	entry.ID, entry.ModelDigest, entry.Method = ulid.Make().String(), model.Bundle.ModelDigest, model.Method
+	entry.ID, entry.ModelDigest, entry.Class, entry.Method = ulid.Make().String(), model.Bundle.ModelDigest, options.Class, model.Method
 	entry.GateThreshold = model.Bundle.Manifest.Denoise.Threshold
 
 	learns := learner{options: options, adaptive: adaptive, location: &pipeline.Location{}}
@@ -158,7 +163,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		entry.LearnedFrom["location_good"] = len(learning)
 	}
 	done.LearningParts = len(learning)
-	return done, done.referenceSelfTest(ctx, model)
+	return done, done.referenceSelfTest(ctx, model, class)
 }
 
 // learner inspects samples on the way to thresholds.
@@ -343,8 +348,8 @@ func gateCurves(samples []*sample) *engines.GateCurves {
 
 // referenceSelfTest notes what the self-test gives under the new gate
 // threshold.
-func (c *Calibrated) referenceSelfTest(ctx context.Context, model *inspection.Model) error {
-	outcome := model.SelfTest(ctx, 0, &c.Entry.GateThreshold, c.Location)
+func (c *Calibrated) referenceSelfTest(ctx context.Context, model *inspection.Model, class int) error {
+	outcome := model.SelfTest(ctx, class, &c.Entry.GateThreshold, c.Location)
 	if !outcome.Scored {
 		return errors.New("self-test: " + outcome.Reason.Detail)
 	}

@@ -23,13 +23,11 @@ const (
 
 // Report is the outcome of an evaluation, as in metrics.json.
 type Report struct {
-	Schema        string                  `json:"schema"`
-	Mean          Figures                 `json:"mean"` // of each figure over the classes that have it
-	Classes       map[string]*ClassReport `json:"classes"`
-	Bundle        verdict.Bundle          `json:"bundle"`
-	Method        reportMethod            `json:"method"`
-	GateThreshold float64                 `json:"gate_threshold"`
-	CalibrationID *string                 `json:"calibration_id"` // null without a calibration
+	Schema  string                  `json:"schema"`
+	Mean    Figures                 `json:"mean"` // of each figure over the classes that have it
+	Classes map[string]*ClassReport `json:"classes"`
+	Bundle  verdict.Bundle          `json:"bundle"`
+	Method  reportMethod            `json:"method"`
 
 	model *inspection.Model
 	order []*ClassReport // as the set has them
@@ -45,13 +43,15 @@ type reportMethod struct {
 // ClassReport is the outcome for one class.
 type ClassReport struct {
 	Figures
-	Pictures    int        `json:"pictures"`
-	Good        int        `json:"good"`
-	Defective   int        `json:"defective"`
-	Masks       int        `json:"masks"`        // that can be read
-	Unscored    int        `json:"unscored"`     // pictures without a score; in no figure
-	AtThreshold *Decisions `json:"at_threshold"` // null without a calibration
-	Notes       []string   `json:"notes"`        // what is missing, and why
+	GateThreshold float64    `json:"gate_threshold"`
+	CalibrationID *string    `json:"calibration_id"` // null without a calibration
+	Pictures      int        `json:"pictures"`
+	Good          int        `json:"good"`
+	Defective     int        `json:"defective"`
+	Masks         int        `json:"masks"`        // that can be read
+	Unscored      int        `json:"unscored"`     // pictures without a score; in no figure
+	AtThreshold   *Decisions `json:"at_threshold"` // null without a calibration
+	Notes         []string   `json:"notes"`        // what is missing, and why
 
 	Name     string        `json:"-"`
 	curve    []RatePoint   // of the images
@@ -103,27 +103,17 @@ func newReport(model *inspection.Model) *Report {
 		Bundle: verdict.Bundle{
 			Name: model.Bundle.Manifest.Name, Version: model.Bundle.Manifest.Version, Digest: model.Bundle.ModelDigest,
 		},
-		Method:        reportMethod(model.Method),
-		GateThreshold: model.Parameters.Denoise.Threshold,
-		model:         model,
-	}
-	if model.Calibration != nil {
-		report.CalibrationID = &model.Calibration.ID
+		Method: reportMethod(model.Method),
+		model:  model,
 	}
 	return report
 }
 
-// thresholds are those of the model's calibration; nil: there is none.
-func thresholds(model *inspection.Model) *verdict.Thresholds {
-	if model.Calibration == nil {
-		return nil
-	}
-	return &verdict.Thresholds{Image: model.Calibration.ImageThreshold, GuardBand: model.Calibration.GuardBand}
-}
-
 // add computes what is reported of a class.
 func (r *Report) add(class *classRun, results *store, model *inspection.Model) error {
-	report := &ClassReport{Name: class.Name, Pictures: len(class.Pictures), switches: [2]switchBins{{}, {}}}
+	report := &ClassReport{
+		Name: class.Name, Pictures: len(class.Pictures), GateThreshold: model.GateThreshold(class.index), switches: [2]switchBins{{}, {}},
+	}
 	for i, picture := range class.Pictures {
 		kind := 0
 		if picture.Good() {
@@ -148,7 +138,11 @@ func (r *Report) add(class *classRun, results *store, model *inspection.Model) e
 	if report.Figures, report.curve, err = class.measure(results, model.Parameters.Score.MapSize); err != nil {
 		return fmt.Errorf("figures of %s: %w", class.Name, err)
 	}
-	if report.AtThreshold = class.decide(thresholds(model), model.Health); report.AtThreshold == nil {
+	if calibration := model.Calibrations[class.index]; calibration != nil {
+		report.CalibrationID = &calibration.ID
+		thresholds := verdict.Thresholds{Image: calibration.ImageThreshold, GuardBand: calibration.GuardBand}
+		report.AtThreshold = class.decide(thresholds, inspection.HealthLimits(calibration))
+	} else {
 		class.note("the bundle has no calibration for this method: there are no verdicts, only scores; 'gladd calibrate' makes one")
 	}
 	report.Notes = append([]string{}, class.notes...)

@@ -22,11 +22,12 @@ import (
 // method is what a stored result depends on beside its picture. Thresholds of
 // scores are no part of it: they are applied to the results.
 type method struct {
-	Schema        string         `json:"schema"`
-	ModelDigest   string         `json:"model_digest"`
-	Method        engines.Method `json:"method"`
-	GateThreshold float64        `json:"gate_threshold"`
-	Class         string         `json:"class"` // of every part; empty: each its own
+	Schema      string         `json:"schema"`
+	ModelDigest string         `json:"model_digest"`
+	Method      engines.Method `json:"method"`
+	Class       string         `json:"class"`     // of every part; empty: each its own
+	Gates       string         `json:"gates"`     // the gate threshold of each class
+	Locations   string         `json:"locations"` // for each class, the digest of the statistics that maps are standardised by
 }
 
 const methodSchema = "gladd.eval/v1"

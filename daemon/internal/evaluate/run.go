@@ -57,9 +57,10 @@ func Run(ctx context.Context, options Options) (*Report, error) {
 	if err != nil {
 		return nil, UsageError{err}
 	}
+	gates, locations := learned(model)
 	results, err := openStore(options.Out, method{
 		Schema: methodSchema, ModelDigest: model.Bundle.ModelDigest, Method: model.Method,
-		GateThreshold: model.Parameters.Denoise.Threshold, Class: options.Class,
+		Class: options.Class, Gates: gates, Locations: locations,
 	})
 	if err != nil {
 		return nil, UsageError{err}
@@ -81,6 +82,19 @@ func Run(ctx context.Context, options Options) (*Report, error) {
 		return nil, err
 	}
 	return report, report.write(options.Out)
+}
+
+// learned tells what calibration learned that decides scores.
+func learned(model *inspection.Model) (gates, locations string) {
+	for class, calibration := range model.Calibrations {
+		location := "none"
+		if calibration != nil && calibration.Location != nil {
+			location = calibration.Location.SHA256
+		}
+		gates += fmt.Sprintf("%v ", model.GateThreshold(class))
+		locations += location + " "
+	}
+	return strings.TrimSpace(gates), strings.TrimSpace(locations)
 }
 
 func begin(options Options) ([]*classRun, error) {
@@ -276,10 +290,7 @@ func (c *classRun) measure(results *store, size int) (Figures, []RatePoint, erro
 
 // decide applies thresholds to the results; pictures beyond the limits of image
 // health are Undefined.
-func (c *classRun) decide(thresholds *verdict.Thresholds, health *capture.HealthLimits) *Decisions {
-	if thresholds == nil {
-		return nil
-	}
+func (c *classRun) decide(thresholds verdict.Thresholds, health *capture.HealthLimits) *Decisions {
 	decisions := &Decisions{ImageThreshold: thresholds.Image, GuardBand: thresholds.GuardBand}
 	kinds := map[string]*KindDecisions{}
 	highest := math.Inf(-1)
@@ -294,7 +305,7 @@ func (c *classRun) decide(thresholds *verdict.Thresholds, health *capture.Health
 		if score := c.results[i].Score; score != nil {
 			highest = max(highest, *score)
 			if health == nil || health.Check(c.results[i].Health) == nil {
-				evaluation, _ = verdict.Evaluate(*score, *thresholds)
+				evaluation, _ = verdict.Evaluate(*score, thresholds)
 			}
 		}
 		switch evaluation {

@@ -78,7 +78,7 @@ func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sa
 			options.Log.Error("picture cannot be read", "error", err)
 			return nil // it has no score
 		}
-		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, GateThreshold: &gateThreshold, Location: location, AnyHealth: true})
+		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: options.class, GateThreshold: &gateThreshold, Location: location, AnyHealth: true})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

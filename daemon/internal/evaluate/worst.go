@@ -75,9 +75,9 @@ func drawPart(ctx context.Context, model *inspection.Model, class *classRun, i i
 		AnomalyMap:     outcome.Result.AnomalyMap,
 		MapSize:        outcome.MapSize,
 	}
-	if limits := thresholds(model); limits != nil {
-		content.ImageThreshold = &limits.Image
-		content.Evaluation, content.Reason = verdict.Evaluate(outcome.Result.Score, *limits)
+	if calibration := model.Calibrations[class.index]; calibration != nil {
+		content.ImageThreshold = &calibration.ImageThreshold
+		content.Evaluation, content.Reason = verdict.Evaluate(outcome.Result.Score, verdict.Thresholds{Image: calibration.ImageThreshold, GuardBand: calibration.GuardBand})
 	}
 	var drawn, compressed bytes.Buffer
 	if err := overlay.Write(&drawn, content); err != nil {

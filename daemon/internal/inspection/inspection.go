@@ -26,13 +26,23 @@ type Inspector struct {
 type Options struct {
 	Models     pipeline.Models
 	Parameters pipeline.Parameters
-	// Thresholds of the calibration in use; nil: there is none.
+	// Learned is what calibration learned, by the index of the parts' class.
+	Learned []Learned
+	Log     *slog.Logger
+}
+
+// Learned is what calibration learned for the parts of a class.
+type Learned struct {
+	// Thresholds are nil where there is no calibration.
 	Thresholds *verdict.Thresholds
 	// Uncalibrated is the reason that a verdict carries without thresholds.
 	Uncalibrated verdict.Reason
 	// Health limits what a fit picture is; nil: every picture is.
 	Health *capture.HealthLimits
-	Log    *slog.Logger
+	// GateThreshold replaces the bundle's, unless nil.
+	GateThreshold *float64
+	// Location holds how good parts' maps run; nil: maps stay as they are.
+	Location *pipeline.Location
 }
 
 // New prepares inspections.
@@ -129,13 +139,23 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		return Undefined(verdict.ReasonImageHealth, err.Error())
 	}
 
+	if part.Class < 0 || part.Class >= len(in.options.Learned) {
+		return Undefined(verdict.ReasonInternal, fmt.Sprintf("class: expected an index below %d, found %d", len(in.options.Learned), part.Class))
+	}
+	learned := in.options.Learned[part.Class]
+	if part.GateThreshold == nil {
+		part.GateThreshold = learned.GateThreshold
+	}
+	if part.Location == nil {
+		part.Location = learned.Location
+	}
 	began := time.Now()
 	size := in.options.Parameters.Image
 	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
 	if err != nil {
 		return Undefined(verdict.ReasonInternal, err.Error())
 	}
-	if limits := in.options.Health; limits != nil && !part.AnyHealth {
+	if limits := learned.Health; limits != nil && !part.AnyHealth {
 		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
 			return Undefined(verdict.ReasonImageHealth, err.Error())
 		}
@@ -154,7 +174,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())
 	} else {
-		outcome = in.evaluate(result, part.Picture)
+		outcome = in.evaluate(result, part.Picture, learned)
 	}
 	outcome.Result, outcome.Prepared, outcome.Prepare = result, prepared, prepare
 	outcome.PreparedWidth, outcome.MapSize = size.Width, in.options.Parameters.Score.MapSize
@@ -179,12 +199,12 @@ func reasonOf(err error) verdict.ReasonCode {
 }
 
 // evaluate applies the thresholds to a completed inspection.
-func (in *Inspector) evaluate(result pipeline.Result, picture *capture.Picture) Outcome {
+func (in *Inspector) evaluate(result pipeline.Result, picture *capture.Picture, learned Learned) Outcome {
 	outcome := Outcome{Scored: true}
-	thresholds := in.options.Thresholds
+	thresholds := learned.Thresholds
 	if thresholds == nil {
 		outcome.Evaluation = verdict.Undefined
-		reason := in.options.Uncalibrated
+		reason := learned.Uncalibrated
 		outcome.Reason = &reason
 		return outcome
 	}

@@ -66,9 +66,11 @@ func inspector(t *testing.T, models pipeline.Models, thresholds *verdict.Thresho
 			Denoise:  pipeline.Denoise{Step: 500, NoiseStep: 500, InferenceSteps: 2, MinStep: 100, Threshold: 1, GateTopK: 1},
 			Score:    pipeline.Score{MapSize: side, TopK: 1, ObjectMask: pipeline.ObjectMaskNone},
 		},
-		Thresholds:   thresholds,
-		Uncalibrated: verdict.Reason{Code: verdict.ReasonUnqualified, Detail: "for another method"},
-		Log:          slog.New(slog.NewTextHandler(&log, nil)),
+		Learned: []Learned{{
+			Thresholds:   thresholds,
+			Uncalibrated: verdict.Reason{Code: verdict.ReasonUnqualified, Detail: "for another method"},
+		}},
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

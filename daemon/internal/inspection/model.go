@@ -14,13 +14,20 @@ import (
 type Model struct {
 	Bundle *engines.Bundle
 	Method engines.Method
-	// Calibration in use; nil: there is none for the method.
-	Calibration *engines.Calibration
-	Runtime     engines.Runtime
-	// Health limits of the calibration; nil: it has none.
-	Health     *capture.HealthLimits
-	Parameters pipeline.Parameters
-	Inspector  *Inspector
+	// Calibrations in use, by the index of the parts' class; nil: there is none
+	// for the method.
+	Calibrations []*engines.Calibration
+	Runtime      engines.Runtime
+	Parameters   pipeline.Parameters
+	Inspector    *Inspector
+}
+
+// GateThreshold is that of the calibration in use for a class, or the bundle's.
+func (m *Model) GateThreshold(class int) float64 {
+	if calibration := m.Calibrations[class]; calibration != nil {
+		return calibration.GateThreshold
+	}
+	return m.Parameters.Denoise.Threshold
 }
 
 // HealthLimits are those of a calibration; nil: it has none, or there is no
@@ -36,6 +43,13 @@ func HealthLimits(calibration *engines.Calibration) *capture.HealthLimits {
 		Sharpness:  capture.Limits(limits.Sharpness),
 		Clipped:    capture.Limits(limits.Clipped),
 	}
+}
+
+// Location holds how good parts' maps run by a calibration of a bundle; empty
+// where it says nothing of it.
+func Location(bundle *engines.Bundle, calibration *engines.Calibration) (*pipeline.Location, error) {
+	mean, std, err := bundle.Location(calibration)
+	return &pipeline.Location{Mean: mean, Std: std}, err
 }
 
 // SelfTest inspects a picture of nothing, a ramp. A gate threshold and
@@ -59,10 +73,11 @@ func (m *Model) CheckSelf(ctx context.Context, class int) error {
 	if !outcome.Scored {
 		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
 	}
-	if m.Calibration == nil || m.Calibration.SelfTest == nil {
+	calibration := m.Calibrations[class]
+	if calibration == nil || calibration.SelfTest == nil {
 		return nil
 	}
-	reference, result := m.Calibration.SelfTest, outcome.Result
+	reference, result := calibration.SelfTest, outcome.Result
 	for i, gate := range result.Gate {
 		if i == len(reference.Gate) {
 			break // a gate score that all but touches the threshold may switch elsewhere

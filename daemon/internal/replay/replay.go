@@ -17,6 +17,7 @@ import (
 	"gladd/daemon/internal/ledger"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
+	"gladd/pipeline"
 )
 
 // Options of a replay.
@@ -149,16 +150,19 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 	if err != nil {
 		return nil, err
 	}
-	calibration, err := calibrationOf(model, record)
+	calibration, err := calibrationOf(model, class, record)
 	if err != nil {
 		return nil, err
 	}
-	gate := model.Bundle.Manifest.Denoise.Threshold
+	gate, location := model.Bundle.Manifest.Denoise.Threshold, &pipeline.Location{}
 	if calibration != nil {
 		gate = calibration.GateThreshold
+		if location, err = inspection.Location(model.Bundle, calibration); err != nil {
+			return nil, err
+		}
 	}
 	// The limits of image health are the calibration's too.
-	outcome := model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, GateThreshold: &gate, AnyHealth: true})
+	outcome := model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, GateThreshold: &gate, Location: location, AnyHealth: true})
 	manifest := model.Bundle.Manifest
 	found := &Finding{
 		Evaluation: outcome.Evaluation, Reason: outcome.Reason,
@@ -187,9 +191,9 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 
 // calibrationOf is the record's own calibration under its own model, and the one
 // in use under another; nil: there is none.
-func calibrationOf(model *inspection.Model, record *verdict.Record) (*engines.Calibration, error) {
+func calibrationOf(model *inspection.Model, class int, record *verdict.Record) (*engines.Calibration, error) {
 	if model.Bundle.ModelDigest != record.Bundle.Digest {
-		return model.Calibration, nil
+		return model.Calibrations[class], nil
 	}
 	if record.CalibrationID == nil {
 		return nil, nil
