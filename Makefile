@@ -67,6 +67,10 @@ train: build $(TRAINING)/installed ## train the demo's model on plates of the vi
 test-training: build $(TRAINING)/installed ## test the training package: a few steps of each network, export, eval
 	PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -p no:cacheprovider training
 
+.PHONY: test-training-official
+test-training-official: build $(TRAINING)/installed ## test the export of GLAD's official networks at full size; half an hour, 12 GB
+	GLADD_OFFICIAL=1 PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -s -p no:cacheprovider training/tests/test_official.py
+
 .PHONY: lint
 lint: setup $(GOLANGCI_LINT) ## check the code's style
 	$(GOLANGCI_LINT) run ./...

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a line of one station and shows its verdicts. Called by 'make demo'.
-#   BUNDLE  folder of a model; without it the golden test bundle
+#   BUNDLE  folder of a model; without it bundles/demo, which knows the virtual line's plates
 #   DATA    folder of pictures; without it the virtual line's plates
 #   COUNT   how many parts, of pictures spread evenly over the folder; 24 without
 #           it, 0 for all pictures
@@ -14,14 +14,7 @@ count=${COUNT:-24}
 
 if [ -z "${BUNDLE:-}" ]; then
 	[ -z "${DATA:-}" ] || stop "DATA is given without BUNDLE. Name the model's folder too: make demo BUNDLE=DIR DATA=DIR"
-	BUNDLE=testdata/golden/tiny-a
-	cat <<-'END'
-		This demo runs the golden test bundle. Its networks are RANDOM, all but
-		untrained: they show the way from a trigger to a verdict, and that the numbers
-		are right. The scores mean nothing, and without a calibration every verdict is
-		Undefined. With a trained model: make demo BUNDLE=DIR DATA=DIR
-
-	END
+	BUNDLE=bundles/demo
 fi
 [ -e "$BUNDLE/bundle.yaml" ] || stop "BUNDLE=$BUNDLE holds no bundle.yaml."
 

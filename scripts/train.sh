@@ -1,14 +1,35 @@
 #!/usr/bin/env bash
-# Trains the demo's model: plates of the virtual line, made here, all good ones.
-# Called by 'make train'. Cut off and run again, it goes on.
+# Trains the demo's model from good plates of the virtual line, made here, and
+# calibrates it with others. Called by 'make train'. Cut off and run again, it goes on.
 #   BUNDLE  folder of the new bundle; without it out/training/plate/bundle
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-parts=out/training/parts
 work=out/training/plate
-if [ ! -e "$parts/parts.jsonl" ]; then
-	rm -rf "$parts"
-	bin/gladd line --part plate --train 600 --seed 7 --out "$parts"
+bundle=${BUNDLE:-$work/bundle}
+if [ -e "$bundle" ]; then
+	printf 'train: %s\n' "$bundle exists. A bundle never changes: delete it first, or name another folder with BUNDLE=." >&2
+	exit 2
 fi
-out/training/env/bin/gladd-train training/recipes/plate.yaml --good "$parts/train/good" --out "$work" ${BUNDLE:+--bundle "$BUNDLE"}
+
+# parts SEED COUNT DIR: good plates.
+parts() {
+	if [ ! -e "$3/parts.jsonl" ]; then
+		rm -rf "$3"
+		bin/gladd line --part plate --train "$2" --good 0 --defective 0 --seed "$1" --out "$3"
+	fi
+}
+parts 7 600 out/training/parts
+parts 8 800 out/training/set-aside
+
+train() {
+	out/training/env/bin/gladd-train training/recipes/plate.yaml --good out/training/parts/train/good --out "$work" --threads 1 "$@"
+}
+# Two processes of one thread are faster than one of two.
+echo "train: the features are trained beside the rest; $work/features/log tells how far they are"
+train --stage features --quiet &
+trap 'kill $! 2>/dev/null || true' EXIT
+train --stage denoiser
+wait $!
+train --bundle "$bundle"
+bin/gladd calibrate --bundle "$bundle" --good out/training/set-aside/train/good

@@ -64,8 +64,8 @@ def _size(model):
     return sum(numpy_helper.to_array(i).nbytes if not i.raw_data else len(i.raw_data) for i in model.graph.initializer)
 
 
-def export_graph(name, module, inputs, path, half=True, limit=LARGEST):
-    """Writes one graph and returns the largest difference to the module, at batches of 1 and 3, and the names of the
+def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(1, 3)):
+    """Writes one graph and returns the largest difference to the module, at these batches, and the names of the
     files beside it that hold its weights where those take more than `limit` bytes: one, or none.
 
     inputs(n): example inputs of a batch of n.
@@ -95,7 +95,7 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST):
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for n in (1, 3):
+    for n in batches:
         example = inputs(n)
         with torch.no_grad():
             expected = module(*example).numpy()
@@ -116,7 +116,7 @@ def digest(path):
     return hasher.hexdigest()
 
 
-def write_bundle(folder, modules, manifest, example_images, half=True, limit=LARGEST):
+def write_bundle(folder, modules, manifest, example_images, half=True, limit=LARGEST, batches=(1, 3)):
     """Writes a new bundle.
 
     modules: the five graphs' modules by name; manifest: name, version, image, latent,
@@ -148,7 +148,7 @@ def write_bundle(folder, modules, manifest, example_images, half=True, limit=LAR
         differences, graphs = {}, {}
         for name, module in modules.items():
             path = temporary / f"{name}.onnx"
-            differences[name], beside = export_graph(name, module, feeds[name], path, half, limit)
+            differences[name], beside = export_graph(name, module, feeds[name], path, half, limit, batches)
             graphs[name] = {"file": path.name, "sha256": digest(path)}
             if beside:
                 graphs[name]["external_data"] = [{"file": file, "sha256": digest(temporary / file)} for file in beside]

@@ -58,7 +58,7 @@ def rate(options, step):
 
 
 def write_atomically(path, write):
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # two stages may be trained beside each other
     write(temporary)
     os.replace(temporary, path)
 
