@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gladd_training import TrainingError
 from gladd_training.export import digest
@@ -46,6 +47,29 @@ def test_the_same_seed_gives_the_same_bundle(parts, tmp_path):
     for graph in ("vae_encoder", "unet", "vae_decoder", "dino_gate", "dino_score"):
         one, two = (digest(tmp_path / name / "bundle" / f"{graph}.onnx") for name in ("one", "two"))
         assert one == two, graph
+
+
+def test_one_unet_for_several_classes(tmp_path):
+    for part in ("plate", "cap"):
+        subprocess.run([GLADD, "line", "--out", tmp_path / part, "--part", part, "--train", "9", "--good", "0", "--defective", "0", "--size", "64"], check=True)
+        (tmp_path / "good" / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part / "train" / "good").rename(tmp_path / "good" / part)
+    recipe = yaml.safe_load((TRAINING / "recipes" / "tiny.yaml").read_text())
+    recipe["classes"] = ["plate", "cap"]
+    recipe["features"]["method"] = "dino"
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run([str(tmp_path / "recipe.yaml"), "--good", str(tmp_path / "good"), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"])
+    scores = {}
+    for name in ("plate", "cap"):
+        found = subprocess.run([GLADD, "inspect", "--bundle", tmp_path / "run" / "bundle", "--class", name, tmp_path / "good" / "plate" / "0000.png"], check=True, capture_output=True)
+        scores[name] = json.loads(found.stdout)["score"]
+    assert scores["plate"] != scores["cap"]  # the class reaches the UNet
+
+
+def test_a_class_without_pictures_is_refused(parts, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: a\nclasses: [plate, cap]\n")
+    with pytest.raises(TrainingError, match="plate: expected a folder of pictures"):
+        run([str(tmp_path / "recipe.yaml"), "--good", str(parts / "train" / "good"), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"])
 
 
 def test_a_bundle_that_is_there_is_refused_before_training(parts, tmp_path):
