@@ -56,6 +56,11 @@ class Road:
             found[part] = {key: value for key, value in mine.items() if value != plain[key]}
         return found
 
+    @staticmethod
+    def _key(*parts):
+        """A name for what was made from these."""
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
     def options(self, stage):
         return Options(steps=stage.steps, lr=stage.lr, batch=stage.batch, ema=getattr(stage, "ema", 0.0))
 
@@ -70,7 +75,7 @@ class Road:
     def _anomalies(self):
         if self._damaged is None:
             settings = self.recipe.anomalies
-            key = hashlib.sha256(repr((self.fingerprint(), self.run.seed)).encode()).hexdigest()[:16]
+            key = self._key(self.fingerprint(), self.run.seed)
             paths = [self.run.folder / f"{name}-{key}.npy" for name in ("damaged", "masks")]
             if not all(p.exists() for p in paths):
                 rng, textures = generators(self.run.seed, "anomalies", 0), Textures(settings.textures or None)
@@ -98,7 +103,11 @@ class Road:
     def latents(self):
         """Latents of the good parts, and of those with anomalies."""
         if self._latents is None:
-            self._latents = tuple(stages.encode_all(self.autoencoder(), p, self.run.device) for p in (self.good, self.damaged()))
+            path = self.run.folder / f"latents-{self._key(self.fingerprint('autoencoder'), self.run.seed)}.npy"
+            if not path.exists():
+                every = np.concatenate([self.good, self.damaged()])
+                save_array(path, stages.encode_all(self.autoencoder(), every, self.run.device).numpy())
+            self._latents = torch.from_numpy(np.load(path)).split([len(self.good), len(self._of)])
         return self._latents
 
     def unet(self):
@@ -181,8 +190,8 @@ class Road:
         labels = None
         if self.labels is not None:
             labels = self.labels[picks] if name != "damaged" else self.labels[self._of[picks]]
-        parts = self.fingerprint("autoencoder", "denoiser"), self.run.seed, name, len(picks), step, inference_steps
-        path = self.run.folder / f"reconstructed-{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
+        key = self._key(self.fingerprint("autoencoder", "denoiser"), self.run.seed, name, len(picks), step, inference_steps)
+        path = self.run.folder / f"reconstructed-{name}-{key}.npy"
         if not path.exists():
             generators(self.run.seed, f"reconstructed/{name}", 0)
             save_array(path, stages.reconstruct(self.unet(), self.autoencoder(), latents[picks], step, inference_steps, self.run.device, labels))
