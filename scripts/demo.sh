@@ -56,7 +56,12 @@ meanwhile, in another terminal:
 
 END
 
-bin/gladd --log-level warn run --config "$config" --print --trace "$out/overlays" --until-finished
+bin/gladd --log-level warn run --config "$config" --print --trace "$out/overlays" --until-finished | tee "$out/verdicts.txt"
+if [ -z "${DATA:-}" ]; then
+	# The virtual line's names tell what is wrong with a part.
+	awk '/ (OK|NotOK) / { total++; good = /good/; if ((good && $3 == "OK") || (!good && $3 == "NotOK")) right++ }
+		END { printf "%d of %d verdicts are right\n", right, total }' "$out/verdicts.txt"
+fi
 cat <<END
 
 below $out:
