@@ -107,7 +107,7 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 	fmt.Fprintf(out, "image threshold   %.6g   rank %d of %d good parts, from the highest; %d of them above it\n", entry.ImageThreshold, learned.Rank, len(learned.GoodScores), learned.Rejected)
 	fmt.Fprintf(out, "region threshold  %.6g\n", *entry.RegionThreshold)
 	gate := "as in bundle.yaml"
-	if learned.LearnedGate() {
+	if learned.LearnedGate {
 		gate = fmt.Sprintf("learned from %d other good parts", learned.LearningParts)
 	}
 	fmt.Fprintf(out, "gate threshold    %.6g   %s\n", entry.GateThreshold, gate)

@@ -34,9 +34,6 @@ class Labelled:
     kinds: list
     masks: np.ndarray | None
 
-    def images(self, i, count=8):
-        return pictures.to_tensor(self.pictures[i : i + count])
-
 
 def read_labelled(folder, width, height):
     """A folder in MVTec AD's layout: test/good, test/<kind>, ground_truth/<kind>/<name>_mask.png."""

@@ -97,11 +97,7 @@ func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned i
 	if calibration == nil {
 		return learned, nil
 	}
-	learned.Thresholds = &verdict.Thresholds{
-		Image:     calibration.ImageThreshold,
-		GuardBand: calibration.GuardBand,
-		Region:    calibration.RegionThreshold,
-	}
+	learned.Thresholds = inspection.Thresholds(calibration)
 	learned.Health = inspection.HealthLimits(calibration)
 	learned.GateThreshold = &calibration.GateThreshold
 	learned.Location, err = inspection.Location(m.Bundle, calibration)

@@ -65,19 +65,16 @@ type Calibrated struct {
 	// GoodScores are those that the image threshold was learned from, BadScores
 	// those of known bad parts.
 	GoodScores, BadScores []float64
-	Rank                  int // of the image threshold among GoodScores, from the highest
-	LearningParts         int // other good parts, that the gate threshold and the statistics of maps were learned from
-	learnsGate            bool
-	Copies                int // pictures that show the same as another
-	Unscored              int // pictures without a score
-	Rejected, Escaped     int // good and bad parts above and below the threshold
+	Rank                  int  // of the image threshold among GoodScores, from the highest
+	LearningParts         int  // other good parts, that the gate threshold and the statistics of maps were learned from
+	LearnedGate           bool // the gate threshold was learned, not kept
+	Copies                int  // pictures that show the same as another
+	Unscored              int  // pictures without a score
+	Rejected, Escaped     int  // good and bad parts above and below the threshold
 	// Location holds the statistics of good parts' maps; nil where the bundle
 	// asks for none.
 	Location *pipeline.Location
 }
-
-// LearnedGate says whether the gate threshold was learned, or kept.
-func (c *Calibrated) LearnedGate() bool { return c.learnsGate }
 
 // Calibrate learns thresholds. The image threshold and the region threshold are
 // order statistics of the scores and of the maps' peaks of good parts, which
@@ -111,7 +108,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	done.Copies = len(options.Good) + len(options.Bad) - len(good) - len(bad)
 	adaptive := model.Bundle.Manifest.Denoise.Threshold > 0
 	standardise := model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation
-	if done.LearningParts, done.learnsGate, err = planLearning(options, len(good), adaptive, standardise); err != nil {
+	if done.LearningParts, done.LearnedGate, err = planLearning(options, len(good), adaptive, standardise); err != nil {
 		return nil, UsageError{err}
 	}
 
@@ -125,7 +122,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	if learning, err = learns.inspect(ctx, learning, done); err != nil {
 		return nil, err
 	}
-	if done.learnsGate {
+	if done.LearnedGate {
 		entry.GateThreshold = gateThreshold(learning)
 	}
 	if err := learns.again(ctx, learning, entry.GateThreshold); err != nil {
@@ -156,7 +153,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		"good": len(judged), "gate_good": 0, "bad": len(bad), "pictures_digest": digestOf(slices.Concat(learning, judged)),
 		"at": time.Now().UTC().Format(time.RFC3339), "software": options.Software,
 	}
-	if done.learnsGate {
+	if done.LearnedGate {
 		entry.LearnedFrom["gate_good"] = len(learning)
 	}
 	if standardise {
@@ -164,60 +161,6 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	}
 	done.LearningParts = len(learning)
 	return done, done.referenceSelfTest(ctx, model, class)
-}
-
-// learner inspects samples on the way to thresholds.
-type learner struct {
-	options  CalibrateOptions
-	adaptive bool
-	location *pipeline.Location // what maps are standardised by; empty: nothing
-}
-
-// inspect makes all comparisons, down to the last step, and returns the samples
-// that have a score.
-func (l *learner) inspect(ctx context.Context, samples []*sample, done *Calibrated) ([]*sample, error) {
-	// No gate score exceeds this threshold.
-	unreached := 0.0
-	if l.adaptive {
-		unreached = math.MaxFloat64
-	}
-	if err := inspectSamples(ctx, l.options, samples, unreached, l.location, l.options.Step); err != nil {
-		return nil, err
-	}
-	scored := scoredOnly(samples)
-	for _, each := range scored {
-		each.curve = each.outcome.Result.Gate
-	}
-	done.Unscored += len(samples) - len(scored)
-	return scored, nil
-}
-
-// again inspects those samples that the gate threshold makes switch: they are
-// reconstructed otherwise.
-func (l *learner) again(ctx context.Context, samples []*sample, gateThreshold float64) error {
-	var switching []*sample
-	for _, each := range samples {
-		if l.adaptive && each.highestGate() > gateThreshold {
-			switching = append(switching, each)
-		}
-	}
-	if err := inspectSamples(ctx, l.options, switching, gateThreshold, l.location, func() {}); err != nil {
-		return err
-	}
-	if lost := len(switching) - len(scoredOnly(switching)); lost > 0 {
-		return fmt.Errorf("%d pictures gave no score under the gate threshold %.4g, but one without; the messages above say why", lost, gateThreshold)
-	}
-	return nil
-}
-
-// learnLocation learns how the maps of good parts run at each place.
-func learnLocation(samples []*sample) (*pipeline.Location, error) {
-	var maps pipeline.LocationLearner
-	for _, each := range samples {
-		maps.Add(each.anomalyMap)
-		each.anomalyMap = nil
-	}
-	return maps.Learn()
 }
 
 // planLearning says how many good parts learn what decides a score, the gate

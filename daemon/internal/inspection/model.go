@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"gladd/capture"
+	"gladd/daemon/internal/verdict"
 	"gladd/engines"
 	"gladd/pipeline"
 )
@@ -28,6 +29,18 @@ func (m *Model) GateThreshold(class int) float64 {
 		return calibration.GateThreshold
 	}
 	return m.Parameters.Denoise.Threshold
+}
+
+// Thresholds are those of a calibration; nil: there is no calibration.
+func Thresholds(calibration *engines.Calibration) *verdict.Thresholds {
+	if calibration == nil {
+		return nil
+	}
+	return &verdict.Thresholds{
+		Image:     calibration.ImageThreshold,
+		GuardBand: calibration.GuardBand,
+		Region:    calibration.RegionThreshold,
+	}
 }
 
 // HealthLimits are those of a calibration; nil: it has none, or there is no
