@@ -133,7 +133,8 @@ func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learn
 		return err
 	}
 	if location := learned.Location; location != nil {
-		file, err := engines.WriteLocation(bundle.Dir, learned.Entry.ID, bundle.Manifest.Score.MapSize, location.Mean, location.Std)
+		mean, std := location.Statistics()
+		file, err := engines.WriteLocation(bundle.Dir, learned.Entry.ID, bundle.Manifest.Score.MapSize, mean, std)
 		if err != nil {
 			return err
 		}

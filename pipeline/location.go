@@ -8,43 +8,51 @@ import (
 
 // Location holds how the anomaly maps of good parts run at each place: what is
 // ordinary at an edge or a print need not be so on a plain face. It serves
-// parts that lie still. GLAD itself has no such thing.
+// parts that lie still. GLAD itself has no such thing. The zero Location leaves
+// maps as they are.
 type Location struct {
-	// Mean and Std [S,S]; every Std is above 0. Both empty: the map stays as it
-	// is.
-	Mean, Std []float32
+	mean, std []float32 // [S,S]; finite, every std above 0
 }
+
+// NewLocation returns the location of these statistics, mean and std [S,S];
+// both nil: the zero Location. Statistics that no map can be standardised with
+// are an error.
+func NewLocation(mean, std []float32) (*Location, error) {
+	if len(mean) != len(std) {
+		return nil, fmt.Errorf("location statistics: expected as many means as standard deviations, found %d and %d", len(mean), len(std))
+	}
+	for i := range mean {
+		if m := float64(mean[i]); math.IsNaN(m) || math.IsInf(m, 0) {
+			return nil, fmt.Errorf("location statistics: mean %d: expected a finite number, found %v", i, m)
+		}
+		if s := float64(std[i]); !(s > 0) || math.IsInf(s, 0) {
+			return nil, fmt.Errorf("location statistics: standard deviation %d: expected a finite number above 0, found %v", i, s)
+		}
+	}
+	return &Location{mean, std}, nil
+}
+
+// Empty says that maps stay as they are.
+func (l *Location) Empty() bool { return l == nil || l.mean == nil }
+
+// Statistics returns the means and standard deviations, [S,S]; nil: maps stay
+// as they are.
+func (l *Location) Statistics() (mean, std []float32) { return l.mean, l.std }
 
 // standardise turns a map into its distance from the good parts' mean, in their
 // standard deviations.
 func (l *Location) standardise(anomalyMap []float32) {
-	for i, mean := range l.Mean {
-		anomalyMap[i] = (anomalyMap[i] - mean) / l.Std[i]
+	for i, mean := range l.mean {
+		anomalyMap[i] = (anomalyMap[i] - mean) / l.std[i]
 	}
 }
 
 func (p Parameters) checkLocation(location *Location) error {
-	if location == nil || len(location.Mean) == 0 && len(location.Std) == 0 {
+	if location.Empty() {
 		return nil
 	}
-	if want := p.anomalyMapLen(); len(location.Mean) != want || len(location.Std) != want {
-		return fmt.Errorf("location statistics: expected %d means and as many standard deviations, found %d and %d", want, len(location.Mean), len(location.Std))
-	}
-	if err := location.Check(); err != nil {
-		return fmt.Errorf("location statistics: %w", err)
-	}
-	return nil
-}
-
-// Check finds values that no map can be standardised with.
-func (l *Location) Check() error {
-	for i, std := range l.Std {
-		if mean := float64(l.Mean[i]); math.IsNaN(mean) || math.IsInf(mean, 0) {
-			return fmt.Errorf("mean %d: expected a finite number, found %v", i, mean)
-		}
-		if !(std > 0) || math.IsInf(float64(std), 0) {
-			return fmt.Errorf("standard deviation %d: expected a finite number above 0, found %v", i, std)
-		}
+	if want := p.anomalyMapLen(); len(location.mean) != want {
+		return fmt.Errorf("location statistics: expected %d means and as many standard deviations, found %d", want, len(location.mean))
 	}
 	return nil
 }
@@ -87,10 +95,10 @@ func (l *LocationLearner) Learn() (*Location, error) {
 	if pooled == 0 {
 		return nil, errors.New("location statistics: the maps of all good parts are the same; are they pictures of one part?")
 	}
-	location := &Location{Mean: make([]float32, len(l.sum)), Std: make([]float32, len(l.sum))}
+	mean, std := make([]float32, len(l.sum)), make([]float32, len(l.sum))
 	for i, sum := range l.sum {
-		location.Mean[i] = float32(sum / n)
-		location.Std[i] = float32(math.Sqrt((1-pooledShare)*variance[i] + pooledShare*pooled))
+		mean[i] = float32(sum / n)
+		std[i] = float32(math.Sqrt((1-pooledShare)*variance[i] + pooledShare*pooled))
 	}
-	return location, location.Check()
+	return NewLocation(mean, std)
 }

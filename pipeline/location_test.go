@@ -18,8 +18,8 @@ func TestLearnLocation(t *testing.T) {
 	// Variances 4 and 0, pooled 2: a quarter of each is the pooled one.
 	want := []float64{math.Sqrt(0.75*4 + 0.25*2), math.Sqrt(0.25 * 2)}
 	for i, mean := range []float32{3, 10} {
-		if location.Mean[i] != mean || math.Abs(float64(location.Std[i])-want[i]) > 1e-6 {
-			t.Errorf("%d: want mean %v and std %v, found %v and %v", i, mean, want[i], location.Mean[i], location.Std[i])
+		if location.mean[i] != mean || math.Abs(float64(location.std[i])-want[i]) > 1e-6 {
+			t.Errorf("%d: want mean %v and std %v, found %v and %v", i, mean, want[i], location.mean[i], location.std[i])
 		}
 	}
 	anomalyMap := []float32{3, 11}
@@ -50,18 +50,21 @@ func TestLearnLocationRefuses(t *testing.T) {
 }
 
 func TestLocationIsChecked(t *testing.T) {
-	parameters := Parameters{Score: Score{MapSize: 1}}
-	for name, location := range map[string]*Location{
-		"of another size": {Mean: []float32{1, 2}, Std: []float32{1, 2}},
-		"without std":     {Mean: []float32{1}},
-		"std 0":           {Mean: []float32{1}, Std: []float32{0}},
-		"NaN":             {Mean: []float32{float32(math.NaN())}, Std: []float32{1}},
+	for name, test := range map[string]struct{ mean, std []float32 }{
+		"without std":  {[]float32{1}, nil},
+		"std 0":        {[]float32{1}, []float32{0}},
+		"std infinite": {[]float32{1}, []float32{float32(math.Inf(1))}},
+		"NaN":          {[]float32{float32(math.NaN())}, []float32{1}},
 	} {
-		if err := parameters.checkLocation(location); err == nil {
+		if _, err := NewLocation(test.mean, test.std); err == nil {
 			t.Errorf("%s: want an error", name)
 		}
 	}
-	for _, location := range []*Location{nil, {}, {Mean: []float32{0}, Std: []float32{1}}} {
+	parameters := Parameters{Score: Score{MapSize: 1}}
+	if err := parameters.checkLocation(&Location{[]float32{1, 2}, []float32{1, 2}}); err == nil {
+		t.Error("of another size: want an error")
+	}
+	for _, location := range []*Location{nil, {}, {[]float32{0}, []float32{1}}} {
 		if err := parameters.checkLocation(location); err != nil {
 			t.Error(err)
 		}

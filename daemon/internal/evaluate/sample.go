@@ -87,7 +87,7 @@ func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sa
 			return nil
 		}
 		next.peak = float64(slices.Max(next.outcome.Result.AnomalyMap))
-		if model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation && len(location.Mean) == 0 {
+		if model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation && location.Empty() {
 			next.anomalyMap = next.outcome.Result.AnomalyMap
 		}
 		// What is large and not needed again.

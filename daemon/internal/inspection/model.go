@@ -62,7 +62,14 @@ func HealthLimits(calibration *engines.Calibration) *capture.HealthLimits {
 // where it says nothing of it.
 func Location(bundle *engines.Bundle, calibration *engines.Calibration) (*pipeline.Location, error) {
 	mean, std, err := bundle.Location(calibration)
-	return &pipeline.Location{Mean: mean, Std: std}, err
+	if err != nil {
+		return nil, err
+	}
+	location, err := pipeline.NewLocation(mean, std)
+	if err != nil {
+		return nil, fmt.Errorf("calibration %s: %w; calibrate again", calibration.ID, err)
+	}
+	return location, nil
 }
 
 // SelfTest inspects a picture of nothing, a ramp. A gate threshold and
