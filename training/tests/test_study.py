@@ -61,6 +61,14 @@ def test_studies_give_their_rows(trained, capsys):
     assert all(0 <= r["image_auroc"] <= 1 and 0 <= r["pixel_auroc"] <= 1 for r in rows)
     rows = study.run(["ablation", *common, "--data", str(trained / "parts"), "--plain", str(RECIPE), str(trained / "run")])
     assert len(rows) == 9 and rows[0]["scores"] == rows[3]["scores"] and rows[2]["scores"] == rows[5]["scores"]
+    assert rows[5]["difference"] == rows[2]["difference"] == (0, 0)
+
+
+def test_rows_are_compared_on_the_same_parts():
+    bad = np.arange(40) >= 20
+    rows = [{"name": "all", "scores": list(range(40))}, {"name": "none", "scores": [1] * 40}]
+    study.compare(rows, bad, "all")
+    assert rows[0]["difference"] == (0, 0) and rows[1]["difference"] == (-0.5, -0.5)
 
 
 def test_the_nearest_neighbour_of_a_known_part_is_itself(trained):
