@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,10 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(
     # A graph over 2 GB comes in hundreds of files.
     with tempfile.TemporaryDirectory(prefix=path.name + ".", dir=path.parent) as folder:
         raw = Path(folder) / "raw.onnx"
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Sizes that tracing takes as constants are constants in a bundle.
+            for kind in (torch.jit.TracerWarning, UserWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", kind)
             torch.onnx.export(module, inputs(2), str(raw), input_names=names, output_names=outputs, dynamic_axes=dynamic, opset_version=OPSET, dynamo=False)
         model = onnx.load(raw)
     if half:
