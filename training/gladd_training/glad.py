@@ -4,11 +4,19 @@ The daemon's own is in Go (pipeline/), one part at a time; a test holds the two
 against each other. This one is for measuring while a model is being made.
 """
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from tqdm import tqdm
 
+from . import pictures
 from .schedule import alpha_bars, timesteps
+
+GATE_QUANTILE = 0.97  # of good parts' highest gate scores, as `gladd calibrate` takes it
+NEVER = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -67,3 +75,33 @@ def inspect(modules, images, noise, denoise, fusion=True, class_index=None):
         x = previous**0.5 * x0 + (1 - previous) ** 0.5 * eps
     reconstructions = modules["vae_decoder"](x)
     return Found(modules["dino_score"](images, reconstructions)[:, 0], reconstructions, switch_timestep, gate)
+
+
+def noise_of(picture, shape):
+    """Noise fixed by the picture, so that figures repeat. (The daemon's depends on the model too.)"""
+    seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big")
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def progress(steps, name, shown=True):
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(steps, desc=name, disable=None if shown else True, mininterval=2, dynamic_ncols=True)
+
+
+def inspect_all(modules, given, denoise, fusion=True, batch=8, name="inspecting", labels=None, shown=True):
+    """Inspects pictures, uint8 [N,H,W,3], and yields what was found for each batch of them. labels [N]: their classes, where there are any."""
+    for i in progress(range(0, len(given), batch), name, shown):
+        some = given[i : i + batch]
+        images = pictures.to_tensor(some)
+        if i == 0:
+            shape = tuple(modules["vae_encoder"](images[:1]).shape[1:])
+        classes = None if labels is None else torch.from_numpy(labels[i : i + batch])
+        yield inspect(modules, images, torch.stack([noise_of(p, shape) for p in some]), denoise, fusion, classes)
+
+
+def learned_gate(modules, good, denoise, labels=None, shown=True):
+    """The gate threshold for these steps, learned from good pictures as `gladd calibrate` does."""
+    denoise = dataclasses.replace(denoise, threshold=NEVER)
+    found = inspect_all(modules, good, denoise, name="gate threshold", labels=labels, shown=shown)
+    highest = np.concatenate([np.nanmax(each.gate.numpy(), 1) for each in found])
+    return float(np.quantile(highest, GATE_QUANTILE, method="higher"))

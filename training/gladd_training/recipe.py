@@ -85,12 +85,12 @@ class Finetune:
 
 @dataclass
 class Denoise:
-    """As in bundle.yaml."""
+    """As in bundle.yaml. Without a threshold it is learned from some of the good parts, once the networks are trained."""
 
     step: int = 500
     inference_steps: int = 10
     min_step: int = 250
-    threshold: float = 0.3
+    threshold: float | None = None
     gate_top_k: int = 10
 
 
@@ -144,10 +144,10 @@ def _build(kind, value, where):
         if is_dataclass(f.type):
             given[name] = _build(f.type, found, f"{where}: {name}")
             continue
-        if f.type is float and isinstance(found, int) and not isinstance(found, bool):
+        if f.type in (float, float | None) and isinstance(found, int) and not isinstance(found, bool):
             found = float(found)
         if not isinstance(found, f.type) or (f.type is int and isinstance(found, bool)):
-            raise TrainingError(f"{where}: {name}: expected {f.type.__name__}, found {found!r}")
+            raise TrainingError(f"{where}: {name}: expected {getattr(f.type, '__name__', f.type)}, found {found!r}")
         given[name] = found
     return kind(**given)
 
@@ -193,6 +193,8 @@ def check(recipe, path):
         need(options.steps >= (0 if given else 1), f"{stage}.steps", "a number of at least 0" if given else "at least 1", options.steps)
         need(options.batch >= 1, f"{stage}.batch", "at least 1", options.batch)
         need(options.lr > 0, f"{stage}.lr", "a positive number", options.lr)
+    threshold = recipe.denoise.threshold
+    need(threshold is None or 0 <= threshold < float("inf"), "denoise.threshold", "a number of at least 0, or nothing", threshold)
     need(recipe.denoise.step <= recipe.denoiser.max_timestep <= 1000, "denoiser.max_timestep", f"denoise.step, {recipe.denoise.step}, to 1000",
          recipe.denoiser.max_timestep)  # fmt: skip
     need(recipe.features.depth % 4 == 0 and recipe.features.depth > 0, "features.depth", "a multiple of 4", recipe.features.depth)

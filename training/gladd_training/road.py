@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import TrainingError, graphs, pictures, stages
+from . import TrainingError, glad, graphs, pictures, stages
 from .anomalies import synthesise
 from .export import round_to_half, write_bundle
 from .loop import Options, fit, generators, write_atomically
@@ -229,6 +229,15 @@ class Road:
             "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both, score.resolution),
         }
 
+    def denoise(self, modules):
+        """The recipe's denoising; a gate threshold that it leaves open is learned from 60 of the good parts."""
+        denoise = self.recipe.denoise
+        if denoise.threshold is not None:
+            return denoise
+        picks = np.linspace(0, len(self.good) - 1, min(60, len(self.good))).astype(int)
+        labels = None if self.labels is None else self.labels[picks]
+        return dataclasses.replace(denoise, threshold=glad.learned_gate(modules, self.good[picks], denoise, labels, self.run.progress))
+
     def export(self, folder, command):
         """Writes the bundle; returns each graph's largest difference to torch."""
         recipe, score, modules = self.recipe, self.recipe.score, self.modules()
@@ -238,7 +247,7 @@ class Road:
             "version": recipe.version,
             "image": dataclasses.asdict(recipe.image),
             "latent": {"channels": self.latents()[0].shape[1], "width": width, "height": height, "encode": "mean"},
-            "denoise": dataclasses.asdict(recipe.denoise),
+            "denoise": dataclasses.asdict(self.denoise(modules)),
             "score": {"top_k": score.top_k, "map_size": score.map_size, "object_mask": score.object_mask, "standardise": score.standardise},
             "classes": recipe.classes,
             "provenance": {

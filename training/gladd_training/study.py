@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from . import TrainingError, glad, pictures
 from .anomalies import synthesise
@@ -22,9 +20,7 @@ from .recipe import load
 from .road import Road
 from .textures import Textures
 
-GATE_QUANTILE = 0.97  # of good parts' highest gate scores, as `gladd calibrate` takes it
 WHOLE = "adaptive step, fusion"
-NEVER = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass
@@ -67,38 +63,10 @@ def synthetic(good, seed, settings):
     return Labelled(np.concatenate([good, np.stack(damaged)]), np.arange(2 * len(good)) >= len(good), ["good"] * len(good) + ["synthetic"] * len(good), masks)
 
 
-def noise_of(picture, shape):
-    """Noise fixed by the picture, so that figures repeat. (The daemon's depends on the model too.)"""
-    seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big")
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
-
-
-def progress(steps, name):
-    """A bar on a terminal, nothing elsewhere."""
-    return tqdm(steps, desc=name, disable=None, mininterval=2, dynamic_ncols=True)
-
-
-def inspect_all(modules, given, denoise, fusion=True, batch=8, name="inspecting"):
-    """glad.inspect of pictures, uint8 [N,H,W,3]; yields what was found for each batch of them."""
-    for i in progress(range(0, len(given), batch), name):
-        some = given[i : i + batch]
-        images = pictures.to_tensor(some)
-        if i == 0:
-            shape = tuple(modules["vae_encoder"](images[:1]).shape[1:])
-        yield glad.inspect(modules, images, torch.stack([noise_of(p, shape) for p in some]), denoise, fusion)
-
-
-def learned_gate(modules, good, denoise):
-    """The gate threshold for these steps, learned from good pictures as `gladd calibrate` does."""
-    denoise = dataclasses.replace(denoise, threshold=NEVER)
-    highest = np.concatenate([np.nanmax(found.gate.numpy(), 1) for found in inspect_all(modules, good, denoise, name="gate threshold")])
-    return float(np.quantile(highest, GATE_QUANTILE, method="higher"))
-
-
 def measure(modules, labelled, denoise, top_k, fusion=True, name="inspecting"):
     """Scores [N] and, as float16, maps [N,S,S] of all pictures, and the timesteps of their switches."""
     scores, maps, switches = [], [], []
-    for found in inspect_all(modules, labelled.pictures, denoise, fusion, name=name):
+    for found in glad.inspect_all(modules, labelled.pictures, denoise, fusion, name=name):
         scores.append(found.scores(top_k))
         maps.append(found.maps.half())
         switches.append(found.switch_timestep)
@@ -135,7 +103,7 @@ def ablation(modules, plain, labelled, held_out, denoise, top_k):
 
     fixed = dataclasses.replace(denoise, threshold=0.0)
     for unet, which in (("plain", plain), ("anomaly-oriented", modules)):
-        adaptive = dataclasses.replace(denoise, threshold=learned_gate(which, held_out, denoise))
+        adaptive = dataclasses.replace(denoise, threshold=glad.learned_gate(which, held_out, denoise))
         row(f"{unet}, fixed step {denoise.step}", which, fixed)
         row(f"{unet}, adaptive step, no fusion", which, adaptive, False)
         row(f"{unet}, {WHOLE}", which, adaptive)
@@ -189,7 +157,7 @@ class Nearest:
         """Scores [N]; maps [N,S,S] of the pictures' size."""
         height, width = labelled.pictures.shape[1:3]
         scores, maps = [], []
-        for picture in progress(labelled.pictures, "nearest neighbours"):
+        for picture in glad.progress(labelled.pictures, "nearest neighbours"):
             found = self.map(picture)
             scores.append(float(found.max()))
             maps.append(np.asarray(Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR), np.float16))
@@ -205,7 +173,7 @@ def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps)
             if min_step > step:
                 continue
             tried = dataclasses.replace(denoise, step=step, inference_steps=count, min_step=min_step)
-            tried.threshold = learned_gate(modules, held_out, tried)
+            tried.threshold = glad.learned_gate(modules, held_out, tried)
             scores, maps, switches = measure(modules, labelled, tried, top_k, name=f"step {step}, lowest {min_step}")
             ratio = step // count
             comparisons = sum(ratio * i + 1 >= min_step for i in range(count)) + 1

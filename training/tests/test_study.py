@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -52,6 +53,19 @@ def test_torch_inspects_as_the_daemon_does(trained, tmp_path, threshold):
     compared = mine.gate[0][~mine.gate[0].isnan()].tolist()
     assert compared == pytest.approx([g["score"] for g in line["gate"]], abs=1e-4)
     assert mine.scores(recipe.score.top_k).item() == pytest.approx(line["score"], abs=1e-4)
+
+
+def test_an_open_gate_threshold_is_learned(trained):
+    recipe = load(RECIPE)
+    recipe.denoise.threshold = None
+    road = Road(recipe, trained / "parts" / "train" / "good", Run(trained / "run", recipe.seed, torch.device("cpu"), progress=False))
+    modules = road.modules()
+    learned = road.denoise(modules)
+    found = next(study.glad.inspect_all(modules, road.good, dataclasses.replace(learned, threshold=study.glad.NEVER), batch=12, shown=False))
+    highest = sorted(np.nanmax(found.gate.numpy(), 1))
+    assert learned.threshold == pytest.approx(highest[-1], rel=1e-5)
+    crossed = next(study.glad.inspect_all(modules, road.good, dataclasses.replace(learned, threshold=float(highest[5])), batch=12, shown=False))
+    assert (crossed.switch_timestep >= learned.min_step).sum() == 6
 
 
 def test_studies_give_their_rows(trained, capsys):
