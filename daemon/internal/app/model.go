@@ -97,7 +97,8 @@ func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned i
 	if calibration == nil {
 		return learned, nil
 	}
-	learned.Thresholds = inspection.Thresholds(calibration)
+	thresholds := inspection.Thresholds(calibration)
+	learned.Thresholds = &thresholds
 	learned.Health = inspection.HealthLimits(calibration)
 	learned.GateThreshold = &calibration.GateThreshold
 	learned.Location, err = inspection.Location(m.Bundle, calibration)

@@ -140,7 +140,7 @@ func (r *Report) add(class *classRun, results *store, model *inspection.Model) e
 	}
 	if calibration := model.Calibrations[class.index]; calibration != nil {
 		report.CalibrationID = &calibration.ID
-		report.AtThreshold = class.decide(*inspection.Thresholds(calibration), inspection.HealthLimits(calibration))
+		report.AtThreshold = class.decide(inspection.Thresholds(calibration), inspection.HealthLimits(calibration))
 	} else {
 		class.note("the bundle has no calibration for this method: there are no verdicts, only scores; 'gladd calibrate' makes one")
 	}

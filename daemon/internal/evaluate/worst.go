@@ -77,7 +77,7 @@ func drawPart(ctx context.Context, model *inspection.Model, class *classRun, i i
 	}
 	if calibration := model.Calibrations[class.index]; calibration != nil {
 		content.ImageThreshold = &calibration.ImageThreshold
-		content.Evaluation, content.Reason = verdict.Evaluate(outcome.Result.Score, *inspection.Thresholds(calibration))
+		content.Evaluation, content.Reason = verdict.Evaluate(outcome.Result.Score, inspection.Thresholds(calibration))
 	}
 	var drawn, compressed bytes.Buffer
 	if err := overlay.Write(&drawn, content); err != nil {

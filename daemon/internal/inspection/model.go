@@ -31,12 +31,9 @@ func (m *Model) GateThreshold(class int) float64 {
 	return m.Parameters.Denoise.Threshold
 }
 
-// Thresholds are those of a calibration; nil: there is no calibration.
-func Thresholds(calibration *engines.Calibration) *verdict.Thresholds {
-	if calibration == nil {
-		return nil
-	}
-	return &verdict.Thresholds{
+// Thresholds are those of a calibration.
+func Thresholds(calibration *engines.Calibration) verdict.Thresholds {
+	return verdict.Thresholds{
 		Image:     calibration.ImageThreshold,
 		GuardBand: calibration.GuardBand,
 		Region:    calibration.RegionThreshold,

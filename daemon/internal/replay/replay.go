@@ -185,7 +185,7 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 		return found, nil
 	}
 	found.CalibrationID, found.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
-	found.Evaluation, found.Reason = verdict.Evaluate(outcome.Result.Score, *inspection.Thresholds(calibration))
+	found.Evaluation, found.Reason = verdict.Evaluate(outcome.Result.Score, inspection.Thresholds(calibration))
 	return found, nil
 }
 
