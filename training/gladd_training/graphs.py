@@ -80,9 +80,9 @@ class Score(nn.Module):
         self.pixel_by_maximum, self.both, self.resolution = pixel_by_maximum, both, resolution
         self.register_buffer("kernel", gaussian(sigma), persistent=False)
 
-    def forward(self, test_image, reconstructed_image):
-        n = test_image.shape[0]
-        size = (self.map_size, self.map_size)
+    def distances(self, test_image, reconstructed_image):
+        """[N,1,S,S] twice, not blurred: of the features, all layers summed, and of the pixels, not weighted."""
+        n, size = test_image.shape[0], (self.map_size, self.map_size)
         if self.resolution:
             shrink = lambda image: F.interpolate(image, (self.resolution, self.resolution), mode="bilinear", align_corners=True)
             test_image, reconstructed_image = shrink(test_image), shrink(reconstructed_image)
@@ -95,14 +95,20 @@ class Score(nn.Module):
             if self.both:
                 distance = distance + nearest_distance(layer[n:], layer[:n])
             total = total + weight * F.interpolate(distance, size, mode="bilinear", align_corners=True)
+        pixel = (test_image - reconstructed_image).abs().mean(1, keepdim=True)
+        return total, F.interpolate(pixel, size, mode="bilinear", align_corners=True)
+
+    def combined(self, features, pixel):
+        """The map from the two distances."""
         if self.pixel:
-            pixel = (test_image - reconstructed_image).abs().mean(1, keepdim=True)
-            pixel = F.interpolate(pixel, size, mode="bilinear", align_corners=True)
             scale = self.pixel
             if self.pixel_by_maximum:
-                scale = self.pixel * total.amax((1, 2, 3), keepdim=True) / pixel.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
-            total = total + scale * pixel
+                scale = self.pixel * features.amax((1, 2, 3), keepdim=True) / pixel.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
+            features = features + scale * pixel
         radius = len(self.kernel) // 2
-        total = F.pad(total, (radius, radius, radius, radius), mode="reflect")
+        total = F.pad(features, (radius, radius, radius, radius), mode="reflect")
         total = F.conv2d(total, self.kernel.reshape(1, 1, 1, -1))
         return F.conv2d(total, self.kernel.reshape(1, 1, -1, 1))
+
+    def forward(self, test_image, reconstructed_image):
+        return self.combined(*self.distances(test_image, reconstructed_image))

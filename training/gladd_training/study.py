@@ -14,6 +14,7 @@ from . import TrainingError, glad, pictures
 from .anomalies import synthesise
 from .export import round_to_half
 from .figures import auroc, bootstrap, pixel_auroc
+from .graphs import Score
 from .loop import Run, generators
 from .networks.features import Teacher
 from .recipe import load
@@ -184,6 +185,27 @@ def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps)
     return rows
 
 
+def score_grid(modules, labelled, denoise, score, pixels, sigmas, top_ks):
+    """For each pixel weight, blur and number of pixels: AUROC. All from one reconstruction of each part."""
+    features, pixel, i = [], [], 0
+    for found in glad.inspect_all(modules, labelled.pictures, denoise):
+        images = pictures.to_tensor(labelled.pictures[i : i + len(found.maps)])
+        with torch.no_grad():
+            for kept, distance in zip((features, pixel), modules["dino_score"].distances(images, found.reconstructions), strict=True):
+                kept.append(distance)
+        i += len(images)
+    rows = []
+    for weight in pixels:
+        for sigma in sigmas:
+            how = Score(None, score.map_size, pixel=weight, pixel_by_maximum=score.pixel_by_maximum, sigma=sigma)
+            maps = torch.cat([how.combined(f, p)[:, 0] for f, p in zip(features, pixel, strict=True)])
+            for top_k in top_ks:
+                scores = maps.flatten(1).topk(top_k, 1).values.mean(1).numpy()
+                row = {"pixel": weight, "sigma": sigma, "top_k": top_k, **figures(labelled, scores)}
+                rows.append({**row, "kinds": by_kind(labelled, scores), "scores": scores.tolist()})
+    return rows
+
+
 def parser():
     p = argparse.ArgumentParser(prog="gladd-study", description="Measures a model that was trained by gladd-train: what to set, and what each part of GLAD brings.")
     commands = p.add_subparsers(dest="command", required=True)
@@ -203,6 +225,11 @@ def parser():
     c = command("settings", "What to set: tries steps on held-out parts, half of them with synthetic anomalies. No defective part is needed.")
     c.add_argument("--steps", default="300,500,700", metavar="LIST", help="T, comma-separated")
     c.add_argument("--min-steps", default="150,250,350", metavar="LIST", help="lowest steps, comma-separated")
+    c = command("score", "What to set in score: tries pixel weights, blurs and top_k on held-out parts, half of them with synthetic anomalies, or on a labelled set.")
+    c.add_argument("--pixels", default="0,0.5,1,2,5", metavar="LIST", help="pixel weights, comma-separated")
+    c.add_argument("--sigmas", default="4", metavar="LIST", help="of the blur, comma-separated")
+    c.add_argument("--top-ks", default="50,250,1000", metavar="LIST", help="how many pixels of the map, comma-separated")
+    c.add_argument("--data", metavar="DIR", help="a labelled set in MVTec AD's layout; without it the held-out parts with synthetic anomalies")
     c = command("ablation", "What each part of GLAD brings, on a labelled set in MVTec AD's layout.")
     c.add_argument("--data", required=True, metavar="DIR", help="the labelled set")
     c.add_argument("--plain", required=True, nargs=2, metavar=("RECIPE", "DIR"), help="recipe and --out of the same model trained with denoiser.normal_share: 1")
@@ -213,6 +240,14 @@ def parser():
     c.add_argument("--bank", type=int, default=40000, metavar="N", help="patches in the bank; default 40000")
     c.add_argument("--seed", type=int, default=1, help="of the bank's draw; default 1")
     return p
+
+
+def numbers(flag, text, kind):
+    """A comma-separated list of a flag."""
+    try:
+        return [kind(v) for v in text.split(",")]
+    except ValueError:
+        raise TrainingError(f"{flag}: expected numbers, comma-separated, found {text!r}") from None
 
 
 def run(arguments):
@@ -231,9 +266,12 @@ def run(arguments):
     held_out, _ = pictures.read_all(options.held_out, recipe.image.width, recipe.image.height, options.count)
     modules = road.modules()
     if options.command == "settings":
-        numbers = lambda text: [int(v) for v in text.split(",")]
         labelled = synthetic(held_out, recipe.seed, recipe.anomalies)
-        return settings_grid(modules, labelled, held_out, recipe.denoise, recipe.score.top_k, numbers(options.steps), numbers(options.min_steps))
+        return settings_grid(modules, labelled, held_out, recipe.denoise, recipe.score.top_k, numbers("--steps", options.steps, int), numbers("--min-steps", options.min_steps, int))
+    if options.command == "score":
+        grid = (numbers("--pixels", options.pixels, float), numbers("--sigmas", options.sigmas, float), numbers("--top-ks", options.top_ks, int))
+        labelled = synthetic(held_out, recipe.seed, recipe.anomalies) if options.data is None else read_labelled(options.data, recipe.image.width, recipe.image.height)
+        return score_grid(modules, labelled, road.denoise(modules), recipe.score, *grid)
     labelled = read_labelled(options.data, recipe.image.width, recipe.image.height)
     plain_recipe = load(options.plain[0])
     unet = Road(plain_recipe, options.good, Run(Path(options.plain[1]), plain_recipe.seed, device)).unet()
@@ -256,8 +294,8 @@ def main():
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-    for row in rows:
-        for kind, value in row.get("kinds", {}).items():
+    if len(rows) == 1:
+        for kind, value in rows[0].get("kinds", {}).items():
             print(f"{kind:24} {value:.3f}")
     if options.json:
         Path(options.json).write_text(json.dumps(rows))
