@@ -14,14 +14,21 @@ type Inspector struct {
 	parameters Parameters
 	start      noiseLevel
 	steps      []step
+	final      noiseLevel // of the clean latent
+	last       int        // the index of the last step that is compared
+	forced     bool       // the trajectory switches there at the latest
+	chunk      int        // how many steps in a row are compared in one call
+	threshold  float64    // of the gate score, for the part at hand
 
-	image                   []float32 // [3,H,W]
-	z, posteriorStd         []float32 // [C,h,w]; the latter only where the posterior is sampled
-	noise, posteriorNoise   []float32
-	x, eps                  []float32
-	xTest, x0Test, x0Gen    []float32
-	gateMap                 []float32 // [h,w]
-	timestepOfCall, classOf []int     // arguments of a batch of one
+	image                          []float32 // [3,H,W]
+	z, posteriorStd                []float32 // [C,h,w]; the latter only where the posterior is sampled
+	noise, posteriorNoise          []float32
+	xTest, x0Test, x0Gen           []float32
+	batchTest, batchGen, batchMaps []float32 // of the steps that one call compares
+	indices                        []int     // of those steps
+	probed                         []int     // the steps that the plan at hand probes
+	timestepOfCall, classOf        []int     // arguments of a batch of one
+	trajectory
 }
 
 // Input is one part.
@@ -40,6 +47,8 @@ type Input struct {
 	// Location standardises the map, before the object mask; nil or empty: the
 	// map stays as it is, as in GLAD.
 	Location *Location
+	// Plan of the comparisons; the zero Plan: GLAD as its authors compute it.
+	Plan Plan
 }
 
 // Reasons of a switch.
@@ -90,25 +99,32 @@ func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
 	if err := parameters.check(); err != nil {
 		return nil, fmt.Errorf("new inspector: %w", err)
 	}
-	start, steps, err := parameters.Schedule.trajectory(parameters.Denoise)
+	start, steps, final, err := parameters.Schedule.trajectory(parameters.Denoise)
 	if err != nil {
 		return nil, fmt.Errorf("new inspector: %w", err)
 	}
+	last, forced := lastCompared(steps, parameters.Denoise.MinStep)
 	latent := func() []float32 { return make([]float32, parameters.latentLen()) }
 	in := &Inspector{
 		models:     models,
 		parameters: parameters,
 		start:      start,
 		steps:      steps,
+		final:      final,
+		last:       last,
+		forced:     forced,
+		chunk:      1,
 		image:      make([]float32, parameters.imageLen()),
 		z:          latent(),
 		noise:      latent(),
-		x:          latent(),
-		eps:        latent(),
 		xTest:      latent(),
 		x0Test:     latent(),
 		x0Gen:      latent(),
-		gateMap:    make([]float32, parameters.latentPlane()),
+		batchTest:  make([]float32, (last+1)*parameters.latentLen()),
+		batchGen:   make([]float32, (last+1)*parameters.latentLen()),
+		batchMaps:  make([]float32, (last+1)*parameters.latentPlane()),
+		indices:    make([]int, 0, last+1),
+		trajectory: newTrajectory(len(steps), last, parameters.latentLen(), parameters.latentPlane()),
 
 		timestepOfCall: make([]int, 1),
 	}
@@ -120,6 +136,12 @@ func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
 	}
 	return in, nil
 }
+
+// CompareInChunks has count steps in a row compared in one call where the order
+// of comparisons allows it. Results stay the same; a part that switches within
+// a chunk has a little work undone. Worth it where a batch costs less than its
+// parts.
+func (in *Inspector) CompareInChunks(count int) { in.chunk = min(max(count, 1), in.last+1) }
 
 // Inspect computes GLAD for one part. A [CallError], a [NumericError] or the
 // context's error ends it; the result then holds what was learned up to there:
@@ -135,7 +157,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Input) (result Result, er
 	if err := in.encode(ctx, &result.Timings); err != nil {
 		return result, err
 	}
-	if err := in.denoise(ctx, part.GateThreshold, &result); err != nil {
+	if err := in.denoise(ctx, part, &result); err != nil {
 		return result, err
 	}
 	if err := in.score(ctx, part, &result); err != nil {
@@ -159,6 +181,11 @@ func (in *Inspector) load(part Input) error {
 	if err := p.checkLocation(part.Location); err != nil {
 		return err
 	}
+	probed, err := in.probes(part.Plan)
+	if err != nil {
+		return err
+	}
+	in.probed = probed
 	fillImage(in.image, part.RGB)
 
 	source := noiseSource(p.Digest, part.RGB)
@@ -195,81 +222,12 @@ func (in *Inspector) encode(ctx context.Context, timings *Timings) error {
 	return finite("encode", noTimestep, in.z)
 }
 
-// denoise walks the trajectory from noise to the clean latent x.
-func (in *Inspector) denoise(ctx context.Context, gateThreshold *float64, result *Result) error {
-	in.start.addNoise(in.x, in.z, in.noise)
-	threshold := in.parameters.Denoise.Threshold
-	if gateThreshold != nil {
-		threshold = *gateThreshold
-	}
-	comparing := threshold > 0
-	for _, step := range in.steps {
-		if err := in.predictNoise(ctx, step.timestep, &result.Timings); err != nil {
-			return err
-		}
-		step.at.predictClean(in.x0Gen, in.x, in.eps)
-		x0 := in.x0Gen
-
-		if comparing {
-			step.at.addNoise(in.xTest, in.z, in.noise)
-			step.at.predictClean(in.x0Test, in.xTest, in.eps)
-			gateScore, err := in.compare(ctx, step.timestep, &result.Timings)
-			if err != nil {
-				return err
-			}
-			result.Gate = append(result.Gate, GateScore{Timestep: step.timestep, Score: gateScore})
-			switch {
-			case gateScore > threshold:
-				result.SwitchReason = SwitchThreshold
-				fuse(x0, in.x0Gen, in.x0Test, in.gateMap)
-			case step.timestep < in.parameters.Denoise.MinStep:
-				result.SwitchReason = SwitchMinStep
-				x0 = in.x0Test
-			}
-			if result.SwitchReason != SwitchNone {
-				result.SwitchTimestep = step.timestep
-				comparing = false
-			}
-		}
-
-		// The DDIM step: x = sqrt(alphaBarPrev) x0 + sqrt(1-alphaBarPrev) eps
-		// (Song et al., "Denoising Diffusion Implicit Models", equation 12
-		// with sigma 0).
-		step.previous.addNoise(in.x, x0, in.eps)
-		// Finite predictions can still leave float32's range: a decoder may
-		// turn such a latent into an innocent picture.
-		if err := finite("denoise", step.timestep, in.x); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// predictNoise fills eps for x.
-func (in *Inspector) predictNoise(ctx context.Context, timestep int, timings *Timings) error {
-	in.timestepOfCall[0] = timestep
-	return call(ctx, "predict noise", timestep, &timings.PredictNoise, in.eps, func() error {
-		return in.models.PredictNoise(ctx, in.x, in.timestepOfCall, in.classOf, in.eps)
-	})
-}
-
-// compare fills gateMap for the two clean latents and returns the gate score.
-func (in *Inspector) compare(ctx context.Context, timestep int, timings *Timings) (gateScore float64, err error) {
-	err = call(ctx, "compare", timestep, &timings.Compare, in.gateMap, func() error {
-		return in.models.Compare(ctx, in.x0Test, in.x0Gen, in.gateMap)
-	})
-	if err != nil {
-		return 0, err
-	}
-	return meanTopK(in.gateMap, in.parameters.Denoise.GateTopK), nil
-}
-
 // score decodes the final latent and compares the picture with it.
 func (in *Inspector) score(ctx context.Context, part Input, result *Result) error {
 	p := in.parameters
-	reconstruction := make([]float32, p.imageLen())
+	latent, reconstruction := in.x[len(in.steps)], make([]float32, p.imageLen())
 	err := call(ctx, "reconstruct", noTimestep, &result.Timings.Reconstruct, reconstruction, func() error {
-		return in.models.Reconstruct(ctx, in.x, reconstruction)
+		return in.models.Reconstruct(ctx, latent, reconstruction)
 	})
 	if err != nil {
 		return err
@@ -294,6 +252,6 @@ func (in *Inspector) score(ctx context.Context, part Input, result *Result) erro
 	result.Score = meanTopK(anomalyMap, p.Score.TopK)
 	result.AnomalyMap = anomalyMap
 	result.Reconstruction = reconstruction
-	result.Latent = slices.Clone(in.x)
+	result.Latent = slices.Clone(latent)
 	return nil
 }

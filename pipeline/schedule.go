@@ -37,12 +37,10 @@ func (s Schedule) alphaBars() []float64 {
 	return alphaBars
 }
 
-// step is one timestep of inference with the coefficients of its equations.
+// step is one timestep of inference.
 type step struct {
 	timestep int
-	// at holds sqrt(alphaBar) and sqrt(1-alphaBar) of the timestep, previous
-	// those of the timestep that follows in the trajectory.
-	at, previous noiseLevel
+	at       noiseLevel
 }
 
 // noiseLevel holds the weights of the clean latent and of the noise.
@@ -56,43 +54,38 @@ func newNoiseLevel(alphaBar float64) noiseLevel {
 	return noiseLevel{signal: float32(math.Sqrt(rounded)), noise: float32(math.Sqrt(1 - rounded))}
 }
 
-// trajectory returns the noise level at which denoising starts and its steps
-// in the order in which they are taken.
-func (s Schedule) trajectory(d Denoise) (start noiseLevel, steps []step, err error) {
+// trajectory returns the noise level at which denoising starts, its steps in
+// the order in which they are taken, and the level at which it ends.
+func (s Schedule) trajectory(d Denoise) (start noiseLevel, steps []step, final noiseLevel, err error) {
 	switch {
 	case s.TrainTimesteps < 1:
-		return start, nil, fmt.Errorf("train timesteps: expected at least 1, found %d", s.TrainTimesteps)
+		return start, nil, final, fmt.Errorf("train timesteps: expected at least 1, found %d", s.TrainTimesteps)
 	case !(s.BetaStart > 0 && s.BetaStart <= s.BetaEnd && s.BetaEnd < 1):
-		return start, nil, fmt.Errorf("betas: expected 0 < start <= end < 1, found %v and %v", s.BetaStart, s.BetaEnd)
+		return start, nil, final, fmt.Errorf("betas: expected 0 < start <= end < 1, found %v and %v", s.BetaStart, s.BetaEnd)
 	case d.InferenceSteps < 1 || d.InferenceSteps > d.Step:
-		return start, nil, fmt.Errorf("inference steps: expected 1 to step (%d), found %d", d.Step, d.InferenceSteps)
+		return start, nil, final, fmt.Errorf("inference steps: expected 1 to step (%d), found %d", d.Step, d.InferenceSteps)
 	case d.NoiseStep < 0 || d.NoiseStep >= s.TrainTimesteps:
-		return start, nil, fmt.Errorf("noise step: expected 0 to %d, found %d", s.TrainTimesteps-1, d.NoiseStep)
+		return start, nil, final, fmt.Errorf("noise step: expected 0 to %d, found %d", s.TrainTimesteps-1, d.NoiseStep)
 	}
 	ratio := d.Step / d.InferenceSteps
 	if first := ratio*(d.InferenceSteps-1) + s.StepsOffset; s.StepsOffset < 0 || first >= s.TrainTimesteps {
-		return start, nil, fmt.Errorf("first timestep: expected at most %d, found %d (step %d, %d inference steps, offset %d)",
+		return start, nil, final, fmt.Errorf("first timestep: expected at most %d, found %d (step %d, %d inference steps, offset %d)",
 			s.TrainTimesteps-1, first, d.Step, d.InferenceSteps, s.StepsOffset)
 	}
 
 	alphaBars := s.alphaBars()
-	final := alphaBars[0]
-	if s.SetAlphaToOne {
-		final = 1
-	}
 	for i := d.InferenceSteps - 1; i >= 0; i-- {
 		timestep := ratio*i + s.StepsOffset
-		alphaBarPrevious := final
-		if previous := timestep - ratio; previous >= 0 {
-			alphaBarPrevious = alphaBars[previous]
-		}
-		steps = append(steps, step{
-			timestep: timestep,
-			at:       newNoiseLevel(alphaBars[timestep]),
-			previous: newNoiseLevel(alphaBarPrevious),
-		})
+		steps = append(steps, step{timestep: timestep, at: newNoiseLevel(alphaBars[timestep])})
 	}
-	return newNoiseLevel(alphaBars[d.NoiseStep]), steps, nil
+	final = newNoiseLevel(alphaBars[0])
+	if s.SetAlphaToOne {
+		final = newNoiseLevel(1)
+	}
+	if previous := s.StepsOffset - ratio; previous >= 0 {
+		final = newNoiseLevel(alphaBars[previous])
+	}
+	return newNoiseLevel(alphaBars[d.NoiseStep]), steps, final, nil
 }
 
 // addNoise is the forward process: x = sqrt(alphaBar) z + sqrt(1-alphaBar) n.
@@ -107,5 +100,15 @@ func (level noiseLevel) addNoise(x, z, n []float32) {
 func (level noiseLevel) predictClean(x0, x, eps []float32) {
 	for i := range x0 {
 		x0[i] = (x[i] - level.noise*eps[i]) / level.signal
+	}
+}
+
+// denoise takes a plain DDIM step to another noise level:
+// next = sqrt(alphaBarNext) x0 + sqrt(1-alphaBarNext) eps (Song et al.,
+// "Denoising Diffusion Implicit Models", equation 12 with sigma 0).
+func (level noiseLevel) denoise(next, x, eps []float32, to noiseLevel) {
+	for i := range next {
+		x0 := (x[i] - level.noise*eps[i]) / level.signal
+		next[i] = to.signal*x0 + to.noise*eps[i]
 	}
 }

@@ -34,7 +34,7 @@ func TestAlphaBarEqualsNumPy(t *testing.T) {
 
 func TestTrajectory(t *testing.T) {
 	alphaBars := usualSchedule.alphaBars()
-	start, steps, err := usualSchedule.trajectory(Denoise{Step: 750, NoiseStep: 749, InferenceSteps: 25})
+	start, steps, final, err := usualSchedule.trajectory(Denoise{Step: 750, NoiseStep: 749, InferenceSteps: 25})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,27 +44,27 @@ func TestTrajectory(t *testing.T) {
 	if len(steps) != 25 || steps[0].timestep != 721 || steps[1].timestep != 691 || steps[24].timestep != 1 {
 		t.Errorf("timesteps: want 721, 691, ... 1, found %v", steps)
 	}
-	if want := newNoiseLevel(alphaBars[691]); steps[0].previous != want {
-		t.Errorf("alphaBar before 721: want that of 691, %v, found %v", want, steps[0].previous)
+	if want := newNoiseLevel(alphaBars[691]); steps[1].at != want {
+		t.Errorf("after 721: want alphaBar of 691, %v, found %v", want, steps[1].at)
 	}
-	if want := newNoiseLevel(alphaBars[0]); steps[24].previous != want {
-		t.Errorf("alphaBar before the last timestep: want alphaBar[0], %v, found %v", want, steps[24].previous)
+	if want := newNoiseLevel(alphaBars[0]); final != want {
+		t.Errorf("after the last timestep: want alphaBar[0], %v, found %v", want, final)
 	}
 
 	schedule := usualSchedule
 	schedule.SetAlphaToOne = true
-	_, steps, err = schedule.trajectory(Denoise{Step: 750, NoiseStep: 749, InferenceSteps: 25})
+	_, _, final, err = schedule.trajectory(Denoise{Step: 750, NoiseStep: 749, InferenceSteps: 25})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (noiseLevel{signal: 1}); steps[24].previous != want {
-		t.Errorf("set_alpha_to_one: want %v before the last timestep, found %v", want, steps[24].previous)
+	if want := (noiseLevel{signal: 1}); final != want {
+		t.Errorf("set_alpha_to_one: want %v after the last timestep, found %v", want, final)
 	}
 }
 
 // T/S is an integer division: 500/15 is 33, and the first timestep 463.
 func TestTrajectoryWithARemainder(t *testing.T) {
-	_, steps, err := usualSchedule.trajectory(Denoise{Step: 500, NoiseStep: 500, InferenceSteps: 15})
+	_, steps, _, err := usualSchedule.trajectory(Denoise{Step: 500, NoiseStep: 500, InferenceSteps: 15})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestTrajectoryRefusesTheImpossible(t *testing.T) {
 		"first beyond":      {usualSchedule, Denoise{Step: 1000, NoiseStep: 999, InferenceSteps: 1000}, "first timestep"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := test.schedule.trajectory(test.denoise); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			if _, _, _, err := test.schedule.trajectory(test.denoise); err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Errorf("want an error that begins %q, found %v", test.want, err)
 			}
 		})

@@ -1,0 +1,270 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+)
+
+// trajectory holds the states of a part between noise and clean latent, by the
+// index of the step. They are small, and kept: comparisons can wait.
+type trajectory struct {
+	x, eps   [][]float32 // [C,h,w]; x[i] is what step i starts from, the last one the clean latent
+	gateMap  [][]float32 // [h,w]
+	gate     []float64
+	compared []bool
+}
+
+func newTrajectory(steps, last, latent, plane int) trajectory {
+	rows := func(count, length int) [][]float32 {
+		return slices.Collect(slices.Chunk(make([]float32, count*length), length))
+	}
+	return trajectory{
+		x: rows(steps+1, latent), eps: rows(steps, latent), gateMap: rows(last+1, plane),
+		gate: make([]float64, last+1), compared: make([]bool, last+1),
+	}
+}
+
+// denoise walks the trajectory from noise to the clean latent, the last x.
+func (in *Inspector) denoise(ctx context.Context, part Input, result *Result) error {
+	clear(in.compared)
+	in.start.addNoise(in.x[0], in.z, in.noise)
+	in.threshold = in.parameters.Denoise.Threshold
+	if part.GateThreshold != nil {
+		in.threshold = *part.GateThreshold
+	}
+	if in.threshold <= 0 {
+		return in.walk(ctx, 0, result)
+	}
+	search := in.inOrder
+	if part.Plan.LatestFirst {
+		search = in.latestFirst
+	}
+	switched, err := search(ctx, part.Plan.Margin, result)
+	if err != nil {
+		return err
+	}
+	return in.goOn(ctx, switched, part.Plan.Tail, result)
+}
+
+// inOrder compares step by step, or chunk by chunk, and returns the index of the
+// step at which the trajectory switches, or that of the last.
+func (in *Inspector) inOrder(ctx context.Context, _ float64, result *Result) (int, error) {
+	for first := 0; ; {
+		end := min(first+in.chunk, in.last+1)
+		if err := in.predictTo(ctx, first, end, result); err != nil {
+			return 0, err
+		}
+		chunk := in.indices[:0]
+		for i := first; i < end; i++ {
+			chunk = append(chunk, i)
+		}
+		if err := in.compare(ctx, chunk, result); err != nil {
+			return 0, err
+		}
+		for _, i := range chunk {
+			if in.crosses(i) {
+				return i, nil
+			}
+		}
+		if end > in.last {
+			return in.last, nil
+		}
+		if err := in.step(end-1, end); err != nil {
+			return 0, err
+		}
+		first = end
+	}
+}
+
+// latestFirst compares at the last step and at the probes, and searches
+// backwards from the first of them that crosses. It returns the index of the
+// step at which the trajectory switches, or that of the last.
+func (in *Inspector) latestFirst(ctx context.Context, margin float64, result *Result) (int, error) {
+	if err := in.predictTo(ctx, 0, in.last+1, result); err != nil {
+		return 0, err
+	}
+	some := append(append(in.indices[:0], in.probed...), in.last)
+	if err := in.compare(ctx, some, result); err != nil {
+		return 0, err
+	}
+	below, highest := -1, 0.0
+	for _, i := range some {
+		if in.crosses(i) {
+			return in.bisect(ctx, below, i, result)
+		}
+		below, highest = i, max(highest, in.gate[i])
+	}
+	if highest <= in.threshold-margin {
+		return in.last, nil
+	}
+	// Close to the threshold an earlier step may have crossed it: all of them, in
+	// order.
+	for first := 0; first < in.last; {
+		chunk := in.indices[:0]
+		for ; first < in.last && len(chunk) < in.chunk; first++ {
+			if !in.compared[first] {
+				chunk = append(chunk, first)
+			}
+		}
+		if len(chunk) == 0 {
+			break
+		}
+		if err := in.compare(ctx, chunk, result); err != nil {
+			return 0, err
+		}
+		for _, i := range chunk {
+			if in.crosses(i) {
+				return i, nil
+			}
+		}
+	}
+	return in.last, nil
+}
+
+// bisect finds the step of the first crossing between one that does not cross,
+// or -1, and one that does.
+func (in *Inspector) bisect(ctx context.Context, below, above int, result *Result) (int, error) {
+	for above-below > 1 {
+		middle := (below + above) / 2
+		if err := in.compare(ctx, append(in.indices[:0], middle), result); err != nil {
+			return 0, err
+		}
+		if in.crosses(middle) {
+			above = middle
+		} else {
+			below = middle
+		}
+	}
+	return above, nil
+}
+
+func (in *Inspector) crosses(i int) bool { return in.gate[i] > in.threshold }
+
+// goOn switches at a step, if it is to be, and walks on from there.
+func (in *Inspector) goOn(ctx context.Context, i int, tailSteps *int, result *Result) error {
+	level := in.steps[i].at
+	level.addNoise(in.xTest, in.z, in.noise)
+	level.predictClean(in.x0Test, in.xTest, in.eps[i])
+	next := i + 1
+	var rest []int
+	switch {
+	case in.crosses(i):
+		result.SwitchReason = SwitchThreshold
+		level.predictClean(in.x0Gen, in.x[i], in.eps[i])
+		fuse(in.x0Test, in.x0Gen, in.x0Test, in.gateMap[i])
+	case in.forced:
+		result.SwitchReason = SwitchMinStep
+		if tailSteps != nil {
+			rest = tail(len(in.steps), i, *tailSteps)
+			next = len(in.steps)
+			if len(rest) > 0 {
+				next = rest[0]
+			}
+		}
+	default:
+		if err := in.step(i, next); err != nil {
+			return err
+		}
+		return in.walk(ctx, next, result)
+	}
+	result.SwitchTimestep = in.steps[i].timestep
+	in.levelAt(next).addNoise(in.x[next], in.x0Test, in.eps[i])
+	if err := finite("denoise", in.steps[i].timestep, in.x[next]); err != nil {
+		return err
+	}
+	if rest == nil {
+		return in.walk(ctx, next, result)
+	}
+	for k, at := range rest {
+		to := len(in.steps)
+		if k+1 < len(rest) {
+			to = rest[k+1]
+		}
+		if err := in.predict(ctx, at, result); err != nil {
+			return err
+		}
+		if err := in.step(at, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk takes plain DDIM steps from one to the end.
+func (in *Inspector) walk(ctx context.Context, from int, result *Result) error {
+	for i := from; i < len(in.steps); i++ {
+		if err := in.predict(ctx, i, result); err != nil {
+			return err
+		}
+		if err := in.step(i, i+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// predictTo predicts the noise of the steps from first to end, that one not
+// included, with plain steps between them.
+func (in *Inspector) predictTo(ctx context.Context, first, end int, result *Result) error {
+	for i := first; i < end; i++ {
+		if i > first {
+			if err := in.step(i-1, i); err != nil {
+				return err
+			}
+		}
+		if err := in.predict(ctx, i, result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// predict fills eps of a step.
+func (in *Inspector) predict(ctx context.Context, i int, result *Result) error {
+	timestep := in.steps[i].timestep
+	in.timestepOfCall[0] = timestep
+	return call(ctx, "predict noise", timestep, &result.Timings.PredictNoise, in.eps[i], func() error {
+		return in.models.PredictNoise(ctx, in.x[i], in.timestepOfCall, in.classOf, in.eps[i])
+	})
+}
+
+// levelAt is the noise level that a step starts from; that of the clean latent
+// behind the last one.
+func (in *Inspector) levelAt(i int) noiseLevel {
+	if i == len(in.steps) {
+		return in.final
+	}
+	return in.steps[i].at
+}
+
+// step takes a plain DDIM step from one index to another.
+func (in *Inspector) step(from, to int) error {
+	in.steps[from].at.denoise(in.x[to], in.x[from], in.eps[from], in.levelAt(to))
+	// Finite predictions can still leave float32's range: a decoder may turn
+	// such a latent into an innocent picture.
+	return finite("denoise", in.steps[from].timestep, in.x[to])
+}
+
+// compare fills the gate scores and maps of some steps, in one call.
+func (in *Inspector) compare(ctx context.Context, some []int, result *Result) error {
+	latent, plane := len(in.z), len(in.gateMap[0])
+	test, gen, maps := in.batchTest[:len(some)*latent], in.batchGen[:len(some)*latent], in.batchMaps[:len(some)*plane]
+	for k, i := range some {
+		level, own := in.steps[i].at, test[k*latent:(k+1)*latent]
+		level.addNoise(in.xTest, in.z, in.noise)
+		level.predictClean(own, in.xTest, in.eps[i])
+		level.predictClean(gen[k*latent:(k+1)*latent], in.x[i], in.eps[i])
+	}
+	err := call(ctx, "compare", in.steps[some[0]].timestep, &result.Timings.Compare, maps, func() error {
+		return in.models.Compare(ctx, test, gen, maps)
+	})
+	if err != nil {
+		return err
+	}
+	for k, i := range some {
+		copy(in.gateMap[i], maps[k*plane:])
+		in.gate[i], in.compared[i] = meanTopK(in.gateMap[i], in.parameters.Denoise.GateTopK), true
+		result.Gate = append(result.Gate, GateScore{Timestep: in.steps[i].timestep, Score: in.gate[i]})
+	}
+	return nil
+}

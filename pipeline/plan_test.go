@@ -1,0 +1,217 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// scriptedModels find the gate scores that a test wants, by the index of the
+// step.
+type scriptedModels struct {
+	linearModels
+	inspector *Inspector
+	curve     []float32
+	compared  int
+}
+
+func (m *scriptedModels) Compare(_ context.Context, latentsTest, _, maps []float32) error {
+	for k := range len(latentsTest) / 4 {
+		for j := range 4 {
+			maps[4*k+j] = m.curve[m.inspector.indices[:cap(m.inspector.indices)][k]] / float32(1+j)
+		}
+		m.compared++
+	}
+	return nil
+}
+
+// longParameters give 12 steps from 452, of which 7 are compared.
+func longParameters() Parameters {
+	parameters := smallParameters()
+	parameters.Denoise = Denoise{Step: 500, NoiseStep: 500, InferenceSteps: 12, MinStep: 240, Threshold: 1, GateTopK: 1}
+	return parameters
+}
+
+func inspectCurve(t *testing.T, curve []float32, plan Plan, chunk int) (Result, *scriptedModels) {
+	t.Helper()
+	models := &scriptedModels{linearModels: linearModels{share: 0.1}, curve: curve}
+	inspector, err := NewInspector(models, longParameters())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inspector.last != 6 || !inspector.forced {
+		t.Fatalf("want 7 steps to compare, found %d", inspector.last+1)
+	}
+	models.inspector = inspector
+	inspector.CompareInChunks(chunk)
+	part := smallPart()
+	part.Plan = plan
+	result, err := inspector.Inspect(t.Context(), part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result, models
+}
+
+func sameResult(t *testing.T, want, found Result) {
+	t.Helper()
+	if found.SwitchTimestep != want.SwitchTimestep || found.SwitchReason != want.SwitchReason || found.Score != want.Score || !slices.Equal(found.Latent, want.Latent) {
+		t.Errorf("want a switch at %d (%s) and score %v, found %d (%s) and %v",
+			want.SwitchTimestep, want.SwitchReason, want.Score, found.SwitchTimestep, found.SwitchReason, found.Score)
+	}
+}
+
+// randomCurve has a crossing in about half of the cases.
+func randomCurve(random *rand.Rand) []float32 {
+	curve := make([]float32, 7)
+	for i := range curve {
+		curve[i] = random.Float32() * 1.1
+	}
+	return curve
+}
+
+func TestChunksChangeNothing(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		curve := randomCurve(random)
+		want, _ := inspectCurve(t, curve, Plan{}, 1)
+		for _, chunk := range []int{2, 3, 7, 50} {
+			found, _ := inspectCurve(t, curve, Plan{}, chunk)
+			sameResult(t, want, found)
+			if len(found.Gate) < len(want.Gate) || !slices.Equal(found.Gate[:len(want.Gate)], want.Gate) {
+				t.Fatalf("chunks of %d: want %v, found %v", chunk, want.Gate, found.Gate)
+			}
+		}
+	}
+}
+
+func TestLatestFirstOfRisingCurves(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, 1))
+	seen := map[int]bool{}
+	for range 200 {
+		curve, scale := randomCurve(random), 0.8+4*random.Float32()
+		slices.Sort(curve)
+		for i := range curve {
+			curve[i] *= scale
+		}
+		want, _ := inspectCurve(t, curve, Plan{}, 1)
+		found, models := inspectCurve(t, curve, Plan{LatestFirst: true}, 1)
+		sameResult(t, want, found)
+		seen[want.SwitchTimestep] = true
+		if most := 4; models.compared > most || (want.SwitchReason == SwitchMinStep && models.compared != 1) {
+			t.Errorf("switch by %s: want 1 comparison, or at most %d, found %d", want.SwitchReason, most, models.compared)
+		}
+	}
+	if len(seen) < 5 {
+		t.Errorf("want switches at many steps, found %v", seen)
+	}
+}
+
+// What probes and a margin are for: curves that cross and fall back.
+func TestCurvesThatFallBack(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 1))
+	missed := 0
+	for range 300 {
+		curve := randomCurve(random)
+		want, _ := inspectCurve(t, curve, Plan{}, 1)
+		all, models := inspectCurve(t, curve, Plan{LatestFirst: true, Probes: []int{247, 288, 329, 370, 411, 452}}, 1)
+		sameResult(t, want, all)
+		if models.compared != 7 {
+			t.Fatalf("every step probed: want 7 comparisons, found %d", models.compared)
+		}
+		if curve[6] <= 1 {
+			whole, models := inspectCurve(t, curve, Plan{LatestFirst: true, Margin: 1}, 2)
+			sameResult(t, want, whole)
+			if models.compared > 7 {
+				t.Fatalf("a step was compared twice: %v", whole.Gate)
+			}
+		}
+		if found, _ := inspectCurve(t, curve, Plan{LatestFirst: true}, 1); found.SwitchTimestep != want.SwitchTimestep {
+			missed++
+		}
+	}
+	if missed == 0 {
+		t.Error("no curve fell back: the test shows nothing")
+	}
+}
+
+func TestMarginIsBelowTheThreshold(t *testing.T) {
+	curve := []float32{0, 1.5, 0, 0, 0, 0, 0.75}
+	within, _ := inspectCurve(t, curve, Plan{LatestFirst: true, Margin: 0.5}, 1)
+	if within.SwitchTimestep != 411 || within.SwitchReason != SwitchThreshold {
+		t.Errorf("within the margin: want a switch at 411, found %d", within.SwitchTimestep)
+	}
+	beyond, models := inspectCurve(t, curve, Plan{LatestFirst: true, Margin: 0.25}, 1)
+	if beyond.SwitchReason != SwitchMinStep || models.compared != 1 {
+		t.Errorf("on the margin's edge: want min_step after 1 comparison, found %s after %d", beyond.SwitchReason, models.compared)
+	}
+}
+
+func TestTail(t *testing.T) {
+	for count, want := range map[int]string{0: "[]", 1: "[6]", 2: "[5 6]", 3: "[4 6 7]", 4: "[4 5 6 7]", 9: "[4 5 6 7]"} {
+		if found := fmt.Sprint(tail(8, 3, count)); found != want {
+			t.Errorf("tail of %d: want %s, found %s", count, want, found)
+		}
+	}
+	quiet, crossing := make([]float32, 7), []float32{2, 2, 2, 2, 2, 2, 2}
+	whole, _ := inspectCurve(t, quiet, Plan{}, 1)
+	five := 5
+	same, _ := inspectCurve(t, quiet, Plan{Tail: &five}, 1)
+	sameResult(t, whole, same)
+	for count := range 5 {
+		short, models := inspectCurve(t, quiet, Plan{LatestFirst: true, Tail: &count}, 1)
+		if found := models.count("predict noise"); found != 7+count {
+			t.Errorf("tail of %d: want %d steps, found %d", count, 7+count, found)
+		}
+		if short.Score == whole.Score {
+			t.Errorf("a tail of %d changes nothing", count)
+		}
+		// Only a switch at the minimal step shortens the tail.
+		early, _ := inspectCurve(t, crossing, Plan{Tail: &count}, 1)
+		full, _ := inspectCurve(t, crossing, Plan{}, 1)
+		sameResult(t, full, early)
+	}
+}
+
+// With eps = 0 every x0 is carried on unchanged: the tail's steps do not matter.
+func TestTailInClosedForm(t *testing.T) {
+	parameters := smallParameters()
+	whole := inspectSmall(t, &linearModels{}, parameters, smallPart())
+	for count := range 2 {
+		part := smallPart()
+		part.Plan.Tail = &count
+		short := inspectSmall(t, &linearModels{}, parameters, part)
+		for i := range whole.Latent {
+			if math.Abs(float64(whole.Latent[i]-short.Latent[i])) > 1e-5 {
+				t.Errorf("tail of %d: want %v, found %v", count, whole.Latent, short.Latent)
+			}
+		}
+	}
+}
+
+func TestImpossiblePlans(t *testing.T) {
+	negative := -1
+	for want, plan := range map[string]Plan{
+		"latest first": {Probes: []int{411}},
+		"margin: expected a finite number of at least 0, found -1":          {LatestFirst: true, Margin: -1},
+		"margin: expected a finite number of at least 0, found NaN":         {LatestFirst: true, Margin: math.NaN()},
+		"probe: expected a timestep that is compared before 206, found 206": {LatestFirst: true, Probes: []int{206}},
+		"probe: expected a timestep that is compared before 206, found 400": {LatestFirst: true, Probes: []int{400}},
+		"probe 411 is there twice":                                          {LatestFirst: true, Probes: []int{411, 411}},
+		"tail: expected at least 0 steps, found -1":                         {Tail: &negative},
+	} {
+		inspector, err := NewInspector(&linearModels{}, longParameters())
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := smallPart()
+		part.Plan = plan
+		if _, err := inspector.Inspect(t.Context(), part); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, found %v", want, err)
+		}
+	}
+}
