@@ -54,6 +54,7 @@ bench: setup-tests ## measure speed and memory; BUNDLE=DIR DATA=DIR for your own
 TRAINING := out/training/env
 
 $(TRAINING)/installed: training/pyproject.toml
+	@scripts/setup.sh training
 	@echo "training: installing PyTorch and what belongs to it into $(TRAINING), once; this takes minutes"
 	python3 -m venv --clear $(TRAINING)
 	$(TRAINING)/bin/pip install --quiet --disable-pip-version-check --editable 'training[teacher,prompts,test]'
@@ -68,7 +69,7 @@ test-training: build $(TRAINING)/installed ## test the training package: a few s
 	PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -p no:cacheprovider training
 
 .PHONY: test-training-official
-test-training-official: build $(TRAINING)/installed ## test the export of GLAD's official networks at full size; half an hour, 12 GB
+test-training-official: build $(TRAINING)/installed ## test the export of GLAD's official networks at full size; half an hour, 15 GB
 	GLADD_OFFICIAL=1 PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -s -p no:cacheprovider training/tests/test_official.py
 
 .PHONY: lint

@@ -2,8 +2,9 @@
 # Brings what building and running gladd needs and is not there yet: Debian
 # packages, Go modules, and ONNX Runtime's shared library in lib/. Called by make; run
 # again, it finds everything in place and does nothing.
-#   setup.sh         for building and running
-#   setup.sh tests   and for the tests: a broker, systemd's tools, GStreamer's test pictures
+#   setup.sh           for building and running
+#   setup.sh tests     and for the tests: a broker, systemd's tools, GStreamer's test pictures
+#   setup.sh training  and for the training package: Python's venv
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,6 +36,9 @@ if [ "${1:-}" = tests ]; then
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	command -v systemd-analyze >/dev/null || missing+=(systemd)
 	ls /usr/lib/*/gstreamer-1.0/libgstvideotestsrc.so >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-base)
+fi
+if [ "${1:-}" = training ]; then
+	python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || stop "missing: ${missing[*]} (names of Debian's packages)." \

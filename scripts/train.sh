@@ -2,13 +2,15 @@
 # Trains the demo's model from good plates of the virtual line, made here, and
 # calibrates it with others. Called by 'make train'. Cut off and run again, it goes on.
 #   BUNDLE  folder of the new bundle; without it out/training/plate/bundle
+#   RECIPE  another recipe than training/recipes/plate.yaml, for trying it out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=out/training/plate
 bundle=${BUNDLE:-$work/bundle}
-if [ -e "$bundle" ]; then
-	printf 'train: %s\n' "$bundle exists. A bundle never changes: delete it first, or name another folder with BUNDLE=." >&2
+recipe=${RECIPE:-training/recipes/plate.yaml}
+if [ -e "$bundle/calibrations.yaml" ]; then
+	printf 'train: %s\n' "$bundle exists and is calibrated. A bundle never changes: delete it first, or name another folder with BUNDLE=." >&2
 	exit 2
 fi
 
@@ -22,14 +24,16 @@ parts() {
 parts 7 600 out/training/parts
 parts 8 800 out/training/set-aside
 
-train() {
-	out/training/env/bin/gladd-train training/recipes/plate.yaml --good out/training/parts/train/good --out "$work" --threads 1 "$@"
-}
-# Two processes of one thread are faster than one of two.
-echo "train: the features are trained beside the rest; $work/features/log tells how far they are"
-train --stage features --quiet &
-trap 'kill $! 2>/dev/null || true' EXIT
-train --stage denoiser
-wait $!
-train --bundle "$bundle"
+if [ ! -e "$bundle/bundle.yaml" ]; then
+	train=(out/training/env/bin/gladd-train "$recipe" --good out/training/parts/train/good --out "$work" --threads 1)
+	# Two processes of one thread are faster than one of two.
+	echo "train: the features are trained beside the rest; their log for TensorBoard is in $work/features/log"
+	"${train[@]}" --stage features --quiet &
+	features=$!
+	trap 'kill "$features" 2>/dev/null || true' EXIT
+	"${train[@]}" --stage denoiser
+	wait "$features"
+	trap - EXIT
+	"${train[@]}" --bundle "$bundle" --note "gladd line --part plate --train 600 --good 0 --defective 0 --seed 7"
+fi
 bin/gladd calibrate --bundle "$bundle" --good out/training/set-aside/train/good

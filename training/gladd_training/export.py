@@ -25,7 +25,7 @@ OPSET = 17
 TOLERANCE = 1e-4  # relative to the output's size where that is above 1
 LARGEST = 1_900_000_000  # bytes of weights within a graph's own file; protobuf ends at 2 GB
 NAMES = {
-    "vae_encoder": (["image"], ["latent_mean"]),
+    "vae_encoder": (["image"], ["latent_mean", "latent_std"]),
     "unet": (["sample", "timestep"], ["eps"]),
     "vae_decoder": (["latent"], ["image"]),
     "dino_gate": (["test_image", "reconstructed_image"], ["anomaly_map"]),
@@ -75,6 +75,9 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(
     if len(inputs(1)) > len(names):
         names = [*names, "class_index"]
     module = module.eval()
+    several = lambda given: given if isinstance(given, tuple) else (given,)
+    with torch.no_grad():
+        outputs = outputs[: len(several(module(*inputs(1))))]
     if half:
         round_to_half(module)
     dynamic = {n: {0: "N"} for n in names + outputs}
@@ -102,11 +105,11 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(
     for n in batches:
         example = inputs(n)
         with torch.no_grad():
-            expected = module(*example).numpy()
-        found = session.run(None, {k: v.numpy() for k, v in zip(names, example)})[0]
-        if found.shape != expected.shape:
-            raise TrainingError(f"{name}: the exported graph gives {found.shape} at a batch of {n}, the network {expected.shape}")
-        worst = max(worst, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())))
+            expected = [output.numpy() for output in several(module(*example))]
+        for found, wanted in zip(session.run(None, {k: v.numpy() for k, v in zip(names, example)}), expected, strict=True):
+            if found.shape != wanted.shape:
+                raise TrainingError(f"{name}: the exported graph gives {found.shape} at a batch of {n}, the network {wanted.shape}")
+            worst = max(worst, float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())))
     if not worst <= TOLERANCE:
         raise TrainingError(f"{name}: the exported graph differs from the network by {worst:.2g}, more than {TOLERANCE:g}")
     return worst, beside

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from . import pictures
+from .loop import progress
 from .schedule import alpha_bars, timesteps
 
 GATE_QUANTILE = 0.97  # of good parts' highest gate scores, as `gladd calibrate` takes it
@@ -33,8 +33,9 @@ class Found:
 
 
 @torch.no_grad()
-def inspect(modules, images, noise, denoise, fusion=True, class_index=None):
+def inspect(modules, images, noise, denoise, fusion=True, class_index=None, encode_noise=None):
     """images [N,3,H,W] in [-1,1], noise [N,C,h,w]; modules: the bundle's five by name.
+    encode_noise [N,C,h,w]: for an encoder whose posterior is sampled.
 
     denoise: as in bundle.yaml. threshold 0: plain DDIM from its step. fusion
     False: a part that crosses the threshold goes on from x0Test alone, not from
@@ -42,11 +43,13 @@ def inspect(modules, images, noise, denoise, fusion=True, class_index=None):
     """
     bars = alpha_bars()
     latent = modules["vae_encoder"](images)
+    if isinstance(latent, tuple):
+        latent = latent[0] + latent[1] * encode_noise
     count, device = len(images), images.device
     at = lambda timestep: float(bars[timestep])
     noised = lambda bar: bar**0.5 * latent + (1 - bar) ** 0.5 * noise
     steps, ratio = timesteps(denoise.step, denoise.inference_steps)
-    x = noised(at(min(denoise.step, len(bars) - 1)))
+    x = noised(at(denoise.step if denoise.noise_step is None else denoise.noise_step))
     switched = torch.full((count,), denoise.threshold == 0, dtype=torch.bool, device=device)
     switch_timestep = torch.zeros(count, dtype=torch.long, device=device)
     gate = torch.full((count, len(steps)), float("nan"), device=device)
@@ -83,20 +86,22 @@ def noise_of(picture, shape):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
-def progress(steps, name, shown=True):
-    """A bar on a terminal, nothing elsewhere."""
-    return tqdm(steps, desc=name, disable=None if shown else True, mininterval=2, dynamic_ncols=True)
-
-
 def inspect_all(modules, given, denoise, fusion=True, batch=8, name="inspecting", labels=None, shown=True):
-    """Inspects pictures, uint8 [N,H,W,3], and yields what was found for each batch of them. labels [N]: their classes, where there are any."""
+    """Inspects pictures, uint8 [N,H,W,3], where the modules are, and yields what was found for each batch of them, on the CPU.
+    labels [N]: their classes, where there are any."""
+    device = next(modules["unet"].parameters()).device
     for i in progress(range(0, len(given), batch), name, shown):
         some = given[i : i + batch]
-        images = pictures.to_tensor(some)
+        images = pictures.to_tensor(some).to(device)
         if i == 0:
-            shape = tuple(modules["vae_encoder"](images[:1]).shape[1:])
-        classes = None if labels is None else torch.from_numpy(labels[i : i + batch])
-        yield inspect(modules, images, torch.stack([noise_of(p, shape) for p in some]), denoise, fusion, classes)
+            with torch.no_grad():
+                encoded = modules["vae_encoder"](images[:1])
+            mean = encoded[0] if isinstance(encoded, tuple) else encoded
+            shape = (2, *mean.shape[1:])
+        noise = torch.stack([noise_of(p, shape) for p in some], 1).to(device)
+        classes = None if labels is None else torch.from_numpy(labels[i : i + batch]).to(device)
+        found = inspect(modules, images, noise[0], denoise, fusion, classes, noise[1])
+        yield Found(*(value.cpu() for value in vars(found).values()))
 
 
 def learned_gate(modules, good, denoise, labels=None, shown=True):

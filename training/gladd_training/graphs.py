@@ -8,12 +8,15 @@ from .networks.given import GivenDino
 
 
 class Encoder(nn.Module):
-    def __init__(self, autoencoder):
+    """The latent's mean; with sample its standard deviation too."""
+
+    def __init__(self, autoencoder, sample=False):
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.sample = autoencoder, sample
 
     def forward(self, image):
-        return self.autoencoder.encode(image)[0]
+        mean, std = self.autoencoder.encode(image)
+        return (mean, std) if self.sample else mean
 
 
 class Decoder(nn.Module):
@@ -58,7 +61,8 @@ class Gate(nn.Module):
 
 
 def gaussian(sigma):
-    radius = max(1, round(3 * sigma))
+    """A kernel that reaches as far as the official code's: int(4 sigma + 0.5)."""
+    radius = max(1, int(4 * sigma + 0.5))
     x = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     return kernel / kernel.sum()

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,6 @@ class Run:
     device: torch.device
     bf16: bool = True
     progress: bool = True
-    tags: dict = field(default_factory=dict)
 
 
 def generators(seed, stage, step):
@@ -57,102 +56,144 @@ def rate(options, step):
     return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
 
 
+def progress(steps, name, shown=True):
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(steps, desc=name, disable=None if shown else True, mininterval=2, dynamic_ncols=True)
+
+
 def write_atomically(path, write):
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # two stages may be trained beside each other
     write(temporary)
     os.replace(temporary, path)
 
 
+def out_of_memory(error):
+    """Whether an error says that memory ran out: on a GPU, or in one of the ways that the CPU's allocator says so."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and "alloc" in str(error).lower())
+
+
+def settings(options, run, fingerprint):
+    """What a stage's weights depend on, as nested dicts of plain values."""
+    return json.loads(json.dumps({"seed": run.seed, "options": vars(options), **fingerprint}, sort_keys=True, default=str))
+
+
+def differences(now, then, where=""):
+    """The keys in which two nested dicts differ, each with both values."""
+    if not (isinstance(now, dict) and isinstance(then, dict)):
+        return [] if now == then else [f"{where}: {now} now, {then} then"]
+    return [line for key in sorted({*now, *then}) for line in differences(now.get(key), then.get(key), f"{where}.{key}" if where else key)]
+
+
+def trained_already(run, name):
+    """The settings that a stage's checkpoint was trained with; None: there is no checkpoint."""
+    try:
+        return json.loads((run.folder / name / "settings.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def finished(run, name):
+    """Whether a stage was trained to its end."""
+    return (run.folder / name / "finished").exists()
+
+
 def fit(stage, name, options, run, fingerprint):
     """Trains stage.module in place and returns it; goes on from a checkpoint, or at once where it was finished.
 
     stage.loss(rng) gives a step's loss and a dict of figures to log;
-    stage.parameters() what is trained; stage.sheet() a picture, or None.
+    stage.parameters() what is trained; stage.beside, where there is one, those of
+    them that are no part of the module; stage.sheet() a picture, or None.
     fingerprint: what the result depends on besides the seed; a checkpoint of another one is refused.
     """
     folder = run.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    fingerprint = json.dumps({"seed": run.seed, "options": vars(options), **fingerprint}, sort_keys=True, default=str)
-    parameters = list(stage.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=0.01)
-    average = [p.detach().clone() for p in parameters] if options.ema else None
-    step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=run.device, weights_only=True)
-        if state["fingerprint"] != fingerprint:
-            raise TrainingError(
-                f"{checkpoint} comes from other settings or pictures than now; expected\n  {fingerprint}\nfound\n  {state['fingerprint']}\n"
-                f"Delete {folder} to train anew, or name another --out."
-            )
-        step = state["step"]
-        stage.module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            for mine, kept in zip(average, state["average"], strict=True):
-                mine.copy_(kept)
+    checkpoint, step, saved = folder / "checkpoint.pt", 0, 0
+
+    def stop(what, advice):
+        last = f"the last good checkpoint is {checkpoint}, step {saved}" if saved else "there is no checkpoint yet"
+        return TrainingError(f"{name}: {what} at step {step}; {last}. {advice}")
 
     def save():
-        state = {"fingerprint": fingerprint, "step": step, "module": stage.module.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"fingerprint": fingerprint, "step": step, "module": stage.module.state_dict(), "optimizer": optimizer.state_dict(), "beside": list(beside)}
         if average is not None:
             state["average"] = average
         write_atomically(checkpoint, lambda path: torch.save(state, path))
 
-    def stop(what):
-        last = f"the last good checkpoint is {checkpoint}, step {saved}" if saved else "there is no checkpoint yet"
-        return TrainingError(f"{name}: {what} at step {step}; {last}. Run the same command again to go on from there; a lower lr or batch in the recipe may help.")
-
-    saved = step
+    folder.mkdir(parents=True, exist_ok=True)
+    now = settings(options, run, fingerprint)
+    fingerprint = json.dumps(now, sort_keys=True)
+    parameters, beside = list(stage.parameters()), getattr(stage, "beside", [])
+    optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=0.01)
+    average = [p.detach().clone() for p in parameters] if options.ema else None
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=run.device, weights_only=True)
+        if state["fingerprint"] != fingerprint:
+            raise TrainingError(other_settings(folder, differences(now, json.loads(state["fingerprint"]))))
+        step = saved = state["step"]
+        stage.module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for mine, kept in zip([*(average or []), *beside], [*state.get("average", []), *state.get("beside", [])], strict=True):
+                mine.copy_(kept)
+        del state
+    write_atomically(folder / "settings.json", lambda path: path.write_text(fingerprint))
     if step < options.steps:
         from torch.utils.tensorboard import SummaryWriter
 
         log = SummaryWriter(folder / "log")
         bar = tqdm(total=options.steps, initial=step, desc=name, unit="step", disable=not run.progress, mininterval=2, dynamic_ncols=True)
         stage.module.train()
-        while step < options.steps:
-            rng = generators(run.seed, name, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(options, step)
-            try:
+        try:
+            while step < options.steps:
+                rng = generators(run.seed, name, step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(options, step)
                 with torch.autocast(run.device.type, torch.bfloat16) if run.bf16 else contextlib.nullcontext():
                     loss, figures = stage.loss(rng)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise stop("out of memory") from error
-            except RuntimeError as error:
-                if "alloc" not in str(error).lower():
-                    raise
-                raise stop("out of memory") from error
-            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-                raise stop(f"the loss is {loss.item()}, its gradient's norm {norm.item()}")
-            optimizer.step()
-            if average is not None:
-                decay = min(options.ema, (1 + step) / (10 + step))
-                with torch.no_grad():
-                    for mine, now in zip(average, parameters):
-                        mine.lerp_(now, 1 - decay)
-            step += 1
-            bar.update()
-            if step % 20 == 0 or step == options.steps:
-                bar.set_postfix_str(" ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                for key, value in figures.items():
-                    log.add_scalar(f"{name}/{key}", value, step)
-            if step % options.checkpoint_every == 0 or step == options.steps:
-                save()
-                saved = step
-            if step % options.sheet_every == 0 or step == options.steps:
-                with _averaged(parameters, average):
-                    _sheet(stage, folder, step, run)
-        bar.close()
-        log.close()
+                norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+                    raise stop(f"the loss is {loss.item()}, its gradient's norm {norm.item()}",
+                               f"The same command would meet it again. Set a lower {name}.lr in the recipe and delete {folder}: another rate trains this stage anew.")  # fmt: skip
+                optimizer.step()
+                if average is not None:
+                    decay = min(options.ema, (1 + step) / (10 + step))
+                    with torch.no_grad():
+                        for mine, current in zip(average, parameters):
+                            mine.lerp_(current, 1 - decay)
+                step += 1
+                bar.update()
+                if step % 20 == 0 or step == options.steps:
+                    bar.set_postfix_str(" ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                    for key, value in figures.items():
+                        log.add_scalar(f"{name}/{key}", value, step)
+                if step % options.checkpoint_every == 0 or step == options.steps:
+                    save()
+                    saved = step
+                if step % options.sheet_every == 0 or step == options.steps:
+                    with _averaged(parameters, average):
+                        _sheet(stage, folder, step, run)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise stop("out of memory",
+                       f"Free memory and run the same command again: it goes on from there. Or set a lower {name}.batch in the recipe and delete {folder}: "
+                       "another batch trains this stage anew.") from error  # fmt: skip
+        finally:
+            bar.close()
+            log.close()
+    (folder / "finished").touch()
     if average is not None:
         with torch.no_grad():
-            for now, mine in zip(parameters, average):
-                now.copy_(mine)
+            for current, mine in zip(parameters, average):
+                current.copy_(mine)
     stage.module.eval().requires_grad_(False)
     return stage.module
+
+
+def other_settings(folder, lines):
+    """What to say where a checkpoint does not fit the recipe."""
+    return f"{folder} was trained with other settings or pictures:\n  " + "\n  ".join(lines) + f"\nDelete {folder} to train it anew, or name another --out."
 
 
 def _sheet(stage, folder, step, run):

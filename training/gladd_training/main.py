@@ -1,6 +1,7 @@
 """The command gladd-train."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 
 from . import TrainingError
-from .loop import Run
+from .loop import Run, out_of_memory
 from .recipe import load
 from .road import Road
 
@@ -26,17 +27,25 @@ def parser():
     p.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoints, logs for TensorBoard, and sheets of samples")
     p.add_argument("--bundle", metavar="DIR", help="folder of the new bundle; default: bundle in --out")
     p.add_argument("--stage", choices=STAGES, help="train this network only (and what it needs), and export nothing")
+    p.add_argument("--note", default="", metavar="TEXT", help="kept in the bundle's provenance: where the pictures come from, say")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
     p.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
 
 
+def chosen_device(name):
+    """The device of --device."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: PyTorch finds no usable GPU on this machine; expected one, or --device cpu")
+    # cuBLAS repeats its results with this, read when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def run(arguments):
     options = parser().parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device cuda: PyTorch finds no usable GPU on this machine; expected one, or --device cpu")
-    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = chosen_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -46,21 +55,38 @@ def run(arguments):
     if options.stage is None and bundle.exists():
         raise TrainingError(f"{bundle} exists. A bundle never changes: name another folder with --bundle, or delete this one first.")
     road = Road(recipe, options.good, Run(Path(options.out), recipe.seed, device, progress=not options.quiet))
+    print(f"{len(road.good)} pictures of good parts in {options.good}; training on {device.type}")
     if options.stage:
+        part = getattr(recipe, options.stage)
+        if not part.steps or (options.stage == "features" and (part.path or part.network == "teacher")):
+            print(f"{options.stage}: nothing to train; the recipe takes it as it is")
         {"autoencoder": road.autoencoder, "denoiser": road.unet, "features": road.untuned, "finetune": road.features}[options.stage]()
         return
-    differences = road.export(bundle, "gladd-train " + shlex.join(arguments))
+    differences = road.export(bundle, "gladd-train " + shlex.join(arguments), options.note)
     for name, difference in differences.items():
         print(f"{name:12} {(bundle / f'{name}.onnx').stat().st_size / 1e6:7.2f} MB   differs from torch by at most {difference:.1e}")
     print(f"bundle: {bundle}\nnext:   gladd calibrate --bundle {shlex.quote(str(bundle))} --good DIR   (good parts that were not in --good)")
 
 
-def main():
+def report(program, work, interrupted="interrupted"):
+    """Runs a command's work and turns what a user can mend into a message; returns the exit code."""
     try:
-        run(sys.argv[1:])
+        work(sys.argv[1:])
+        return 0
     except TrainingError as error:
-        print(f"gladd-train: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
     except KeyboardInterrupt:
-        print("gladd-train: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        print(f"{program}: {interrupted}", file=sys.stderr)
+        return 130
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        message = "out of memory outside of a network's training: fewer or smaller pictures need less. What was finished is kept"
+    print(f"{program}: {message}", file=sys.stderr)
+    return 2
+
+
+def main():
+    sys.exit(report("gladd-train", run, "interrupted; the same command goes on from the last checkpoint"))

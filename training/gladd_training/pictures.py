@@ -11,11 +11,23 @@ from . import TrainingError
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
-def find(folder):
+# What MVTec AD's layout has beside good parts.
+OTHERS = ("test", "ground_truth", "train")
+
+
+def find_good(folder):
+    """The pictures of good parts below a folder; a whole set with defective parts in it is refused."""
+    others = [name for name in OTHERS if (Path(folder) / name).is_dir()]
+    if others:
+        raise TrainingError(f"{folder}: expected a folder of good parts alone, found a set with {', '.join(others)} in it; name its train/good, say")
+    return find(folder, "pictures of good parts")
+
+
+def find(folder, what):
     """The pictures below a folder, in the order of their paths."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise TrainingError(f"{folder}: expected a folder of pictures of good parts, found none")
+        raise TrainingError(f"{folder}: expected a folder of {what}, found none")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
     if not found:
         raise TrainingError(f"{folder}: no pictures ({', '.join(sorted(ENDINGS))}) in it or below it")
@@ -32,7 +44,7 @@ def read(path, width, height):
                 gray = np.asarray(picture, np.uint32)
                 picture = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
             picture = picture.convert("RGB")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise TrainingError(f"{path}: not a readable picture: {error}") from error
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -40,11 +52,11 @@ def read(path, width, height):
 
 
 def read_all(folder, width, height, limit=0):
-    """uint8 [N,H,W,3] and the pictures' paths; the first `limit` of them where it is not 0."""
-    paths = find(folder)
+    """uint8 [N,H,W,3]: good parts; the first `limit` of them where it is not 0."""
+    paths = find_good(folder)
     if limit:
         paths = paths[:limit]
-    return np.stack([read(p, width, height) for p in paths]), paths
+    return np.stack([read(p, width, height) for p in paths])
 
 
 def to_tensor(pictures):

@@ -9,6 +9,7 @@ from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 
 from .graphs import nearest_distance
+from .loop import progress
 from .pictures import sheet, to_tensor, to_uint8
 from .schedule import TRAIN_TIMESTEPS, add_noise, alpha_bars, denoise
 from .textures import scene
@@ -16,11 +17,11 @@ from .textures import scene
 
 def crops(pictures, rng, count, side):
     """uint8 [count,side,side,3]: random crops of random pictures."""
-    found = []
+    found = [np.empty((0, side, side, 3), np.uint8)]
     for i in rng.integers(0, len(pictures), count):
         y, x = (rng.integers(0, n - side + 1) for n in pictures.shape[1:3])
-        found.append(pictures[i, y : y + side, x : x + side])
-    return np.stack(found)
+        found.append(pictures[i, y : y + side, x : x + side][None])
+    return np.concatenate(found)
 
 
 class AutoencoderStage:
@@ -64,9 +65,10 @@ def scale_latents(module, good, device):
 
 
 @torch.no_grad()
-def encode_all(module, pictures, device):
+def encode_all(module, pictures, device, shown=False):
     """float32 [N,C,h,w] on the CPU: scaled latent means."""
-    return torch.cat([module.encode(to_tensor(pictures[i : i + 8]).to(device))[0].float().cpu() for i in range(0, len(pictures), 8)])
+    batches = progress(range(0, len(pictures), 8), "latents", shown)
+    return torch.cat([module.encode(to_tensor(pictures[i : i + 8]).to(device))[0].float().cpu() for i in batches])
 
 
 def oriented_target(z_normal, z_syn, noise, alpha_bar, sign=1):
@@ -75,8 +77,9 @@ def oriented_target(z_normal, z_syn, noise, alpha_bar, sign=1):
     x = sqrt(alphaBar) zSyn + sqrt(1-alphaBar) n, and x0 = zNormal if
     eps = (x - sqrt(alphaBar) zNormal) / sqrt(1-alphaBar).
 
-    sign -1: as published (main.py, predict_eps), zNormal and zSyn the other way
-    round, which leads to 2 zSyn - zNormal.
+    sign -1: zNormal and zSyn the other way round, which leads to 2 zSyn - zNormal.
+    The official code (main.py, predict_eps) had the one above when it was
+    published, and has the other since March 2025.
     """
     bar = torch.as_tensor(alpha_bar).reshape(-1, 1, 1, 1)
     return noise + sign * (bar / (1 - bar)).sqrt() * (z_syn - z_normal)
@@ -102,8 +105,10 @@ class DenoiserStage:
     def loss(self, rng):
         count = self.options.batch
         picks = rng.integers(0, len(self.damaged), count)
-        normal = self.good[self.of[picks]]
-        anomalous = torch.where(torch.from_numpy(rng.random(count) < self.normal_share).reshape(-1, 1, 1, 1), normal, self.damaged[picks])
+        stays = rng.random(count) < self.normal_share
+        part = np.where(stays, rng.integers(0, len(self.good), count), self.of[picks])
+        normal = self.good[part]
+        anomalous = torch.where(torch.from_numpy(stays).reshape(-1, 1, 1, 1), normal, self.damaged[picks])
         timestep = torch.from_numpy(rng.integers(0, self.max_timestep, count))
         a = (timestep / TRAIN_TIMESTEPS).reshape(-1, 1, 1, 1)
         z_syn = a * anomalous + (1 - a) * normal
@@ -117,20 +122,21 @@ class DenoiserStage:
             bar = bar.reshape(-1, 1, 1, 1)
             x0 = (x - (1 - bar).sqrt() * eps) / bar.sqrt()
             target = bar.sqrt() * eps - (1 - bar).sqrt() * x0
-        predicted = self.module.predict(x.to(self.device), timestep.to(self.device), *self.classes(picks)).float()
+        predicted = self.module.predict(x.to(self.device), timestep.to(self.device), *self.classes(part)).float()
         loss = F.mse_loss(predicted, target.to(self.device))
         return loss, {"loss": loss.item()}
 
-    def classes(self, picks):
-        """The class argument of the network; none where there are no classes."""
-        return () if self.labels is None else (torch.from_numpy(self.labels[self.of[picks]]).to(self.device),)
+    def classes(self, parts):
+        """The class argument of the network for good parts, by index; none where there are no classes."""
+        return () if self.labels is None else (torch.from_numpy(self.labels[parts]).to(self.device),)
 
     def sheet(self):
-        z = self.damaged[:8]
+        picks = np.linspace(0, len(self.damaged) - 1, 8).astype(int)
+        z = self.damaged[picks]
         x = add_noise(z, torch.randn_like(z), float(self.bars[self.sheet_step])).to(self.device)
-        out = denoise(self.module, x, self.sheet_step, 10, *self.classes(np.arange(len(z))))
+        out = denoise(self.module, x, self.sheet_step, 10, *self.classes(self.of[picks]))
         decode = lambda latent: to_uint8(self.autoencoder.decode(latent.to(self.device)))
-        return sheet([decode(z), decode(out), decode(self.good[self.of[:8]])])
+        return sheet([decode(z), decode(out), decode(self.good[self.of[picks]])])
 
 
 class DistillStage:
@@ -145,7 +151,8 @@ class DistillStage:
 
     def batch(self, rng):
         own = int(self.options.batch * self.own)
-        return np.concatenate([crops(self.pictures, rng, own, self.crop), np.stack([scene(rng, self.crop, self.crop) for _ in range(self.options.batch - own)])])
+        foreign = [scene(rng, self.crop, self.crop)[None] for _ in range(self.options.batch - own)]
+        return np.concatenate([crops(self.pictures, rng, own, self.crop), *foreign])
 
     def loss(self, rng):
         image = to_tensor(self.batch(rng)).to(self.device)
@@ -188,7 +195,8 @@ class Dino(torch.nn.Module):
 
 class DinoStage:
     """DINO's own method (Caron 2021): the student shall say of small views of a picture what its
-    average says of large ones. Temperatures, centre and momentum are the paper's."""
+    average says of large ones. Temperatures and the centre's momentum are the paper's; that of
+    the average stays at 0.996, where the paper raises it to 1."""
 
     def __init__(self, vit, pictures, options, device, crop=128, own=0.5, local=4):
         self.module = Dino(vit).to(device)
@@ -237,10 +245,10 @@ class DinoStage:
 
 
 @torch.no_grad()
-def reconstruct(unet, autoencoder, latents, step, inference_steps, device, labels=None):
+def reconstruct(unet, autoencoder, latents, step, inference_steps, device, labels=None, shown=False):
     """uint8 [N,H,W,3]: what plain DDIM makes of latents noised to `step`."""
     bar, made = float(alpha_bars()[step]), []
-    for i in range(0, len(latents), 8):
+    for i in progress(range(0, len(latents), 8), "reconstructions", shown):
         z = latents[i : i + 8]
         x = add_noise(z, torch.randn_like(z), bar).to(device)
         classes = () if labels is None else (torch.from_numpy(labels[i : i + 8]).to(device),)
@@ -262,8 +270,8 @@ class FinetuneStage:
 
     The loss is 1 - cosine of each layer as a whole, between picture and
     reconstruction, plus `distillation` times the same between the tuned and the
-    untouched network (official code: train_dino.py). Only the MLPs of the tapped
-    blocks change.
+    untouched network, for the picture and for the reconstruction (official code:
+    train_dino.py). Only the MLPs of the tapped blocks change.
 
     contrast, beyond the paper: the weight of a term that asks of each patch's
     nearest distance, as the bundle's graphs compute it, whether there is a
@@ -276,16 +284,17 @@ class FinetuneStage:
     def __init__(self, module, untouched, pairs, options, device, crop=128, distillation=0.01, contrast=0.0):
         self.module, self.untouched, self.pairs, self.options, self.device = module, untouched, pairs, options, device
         self.crop, self.distillation, self.contrast = crop, distillation, contrast
-        self.tuned = module.tuned()
+        self.tuned, self.beside = module.tuned(), []
         if contrast:
             # Of the logistic function: slope and offset. They are no part of the network, and start where distances lie.
             self.line = torch.nn.Parameter(torch.tensor([10.0, 0.4], device=device))
+            self.beside = [self.line]
             self.tuned += [*getattr(module, "heads", torch.nn.Module()).parameters()]
         for parameter in self.tuned:
             parameter.requires_grad_(True)
 
     def parameters(self):
-        return self.tuned + ([self.line] if self.contrast else [])
+        return self.tuned + self.beside
 
     def batch(self, rng):
         """Crops of pictures, the same of their reconstructions, and of their masks."""
@@ -309,7 +318,7 @@ class FinetuneStage:
         # The stem's batch statistics stay as the distillation left them.
         self.module.eval()
         pictures, reconstructions, masks = self.batch(rng)
-        normal = torch.from_numpy(~masks.any((1, 2)))
+        normal = torch.from_numpy(~masks.any((1, 2))).to(self.device)
         both = to_tensor(np.concatenate([pictures, reconstructions])).to(self.device)
         count = len(pictures)
         now = self.module(both)
@@ -317,7 +326,8 @@ class FinetuneStage:
             before = self.untouched(both)
         whole = lambda a, b: (1 - F.cosine_similarity(a.float().flatten(1), b.float().flatten(1)))
         alike = sum((whole(m[:count], m[count:]) * normal).sum() for m in now) / max(int(normal.sum()), 1)
-        kept = sum(whole(m, b).mean() for m, b in zip(now, before, strict=True))
+        # As many pictures as reconstructions: the mean of all, twice, is the sum of both means.
+        kept = sum(2 * whole(m, b).mean() for m, b in zip(now, before, strict=True))
         figures = {"alike": alike.item(), "kept": kept.item()}
         total = alike + self.distillation * kept
         if self.contrast:
@@ -336,5 +346,12 @@ class FinetuneStage:
         return total, figures
 
     def sheet(self):
+        """Pictures, their reconstructions, and how far apart the tuned features and the untouched ones find them."""
         picks = np.linspace(0, len(self.pairs.pictures) - 1, 8).astype(int)
-        return sheet([self.pairs.pictures[picks], self.pairs.reconstructions[picks]])
+        pictures, reconstructions = self.pairs.pictures[picks], self.pairs.reconstructions[picks]
+        both, rows = to_tensor(np.concatenate([pictures, reconstructions])).to(self.device), []
+        for network in (self.untouched, self.module):
+            maps = [nearest_distance(*m.float().chunk(2)) for m in network(both)]
+            rows.append(sum(F.interpolate(m, pictures.shape[1:3], mode="bilinear") for m in maps) / len(maps))
+        highest = rows[0].amax().clamp_min(1e-6)
+        return sheet([pictures, reconstructions, *(to_uint8((2 * r / highest - 1).expand(-1, 3, -1, -1)) for r in rows)])

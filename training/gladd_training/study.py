@@ -16,6 +16,7 @@ from .export import round_to_half
 from .figures import auroc, bootstrap, pixel_auroc
 from .graphs import Score
 from .loop import Run, generators
+from .main import chosen_device, report
 from .networks.features import Teacher
 from .recipe import load
 from .road import Road
@@ -39,9 +40,12 @@ def read_labelled(folder, width, height):
     folder = Path(folder)
     if not (folder / "test" / "good").is_dir():
         raise TrainingError(f"{folder}: expected MVTec AD's layout, with a folder test/good")
+    folders = sorted(p for p in (folder / "test").iterdir() if p.is_dir())
+    if len(folders) < 2:
+        raise TrainingError(f"{folder / 'test'}: expected a folder for each kind of defect beside good, found none")
     kinds, found, masks = [], [], []
-    for kind in sorted(p for p in (folder / "test").iterdir() if p.is_dir()):
-        for path in pictures.find(kind):
+    for kind in folders:
+        for path in pictures.find(kind, "pictures"):
             kinds.append(kind.name)
             found.append(pictures.read(path, width, height))
             mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
@@ -79,9 +83,9 @@ def figures(labelled, scores, maps=None, seed=0):
     good, bad = scores[~labelled.bad], scores[labelled.bad]
     row = {"image_auroc": auroc(good, bad), "interval": bootstrap(good, bad, seed=seed)}
     if maps is not None and labelled.masks is not None:
-        side = maps.shape[-1]
-        step = labelled.masks.shape[1] // side
-        row["pixel_auroc"] = pixel_auroc(maps.astype(np.float32), labelled.masks[:, step // 2 :: step, step // 2 :: step][:, :side, :side])
+        # As gladd eval does: the mask's nearest pixel.
+        y, x = (((np.arange(maps.shape[-1]) + 0.5) * side / maps.shape[-1]).astype(int) for side in labelled.masks.shape[1:])
+        row["pixel_auroc"] = pixel_auroc(maps.astype(np.float32), labelled.masks[:, y[:, None], x])
     return row
 
 
@@ -131,8 +135,8 @@ class Nearest:
     picture's score is its highest distance.
     """
 
-    def __init__(self, good, seed, bank=40000, weights=None):
-        self.teacher = Teacher(weights)
+    def __init__(self, good, seed, bank=40000):
+        self.teacher = Teacher()
         maps = torch.cat([self._raw(good[i : i + 8]) for i in range(0, len(good), 8)]).float()
         self.mean, self.std = maps.mean((0, 2, 3), keepdim=True), maps.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
         patches = ((maps - self.mean) / self.std).permute(0, 2, 3, 1).flatten(0, 2)
@@ -182,6 +186,8 @@ def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps)
                 "step": step, "inference_steps": count, "min_step": min_step, "threshold": tried.threshold, "comparisons": min(comparisons, count),
                 "switched_early": float((switches[labelled.bad] >= min_step).mean()), **figures(labelled, scores, maps),
             })  # fmt: skip
+    if not rows:
+        raise TrainingError("--min-steps: expected one that is at most a step of --steps, found none")
     return rows
 
 
@@ -190,9 +196,10 @@ def score_grid(modules, labelled, denoise, score, pixels, sigmas, top_ks):
     features, pixel, i = [], [], 0
     for found in glad.inspect_all(modules, labelled.pictures, denoise):
         images = pictures.to_tensor(labelled.pictures[i : i + len(found.maps)])
+        device = next(modules["unet"].parameters()).device
         with torch.no_grad():
-            for kept, distance in zip((features, pixel), modules["dino_score"].distances(images, found.reconstructions), strict=True):
-                kept.append(distance)
+            for kept, distance in zip((features, pixel), modules["dino_score"].distances(images.to(device), found.reconstructions.to(device)), strict=True):
+                kept.append(distance.cpu())
         i += len(images)
     rows = []
     for weight in pixels:
@@ -210,31 +217,31 @@ def parser():
     p = argparse.ArgumentParser(prog="gladd-study", description="Measures a model that was trained by gladd-train: what to set, and what each part of GLAD brings.")
     commands = p.add_subparsers(dest="command", required=True)
 
-    def command(name, description, trained=True):
+    def command(name, description, trained=True, held_out=True):
         c = commands.add_parser(name, help=description, description=description)
+        c.add_argument("--good", required=True, metavar="DIR", help="the good parts that it was trained on" if trained else "good parts to fill its bank with")
         if trained:
             c.add_argument("recipe", help="the recipe that it was trained by")
-            c.add_argument("--good", required=True, metavar="DIR", help="the good parts that it was trained on")
             c.add_argument("--run", required=True, metavar="DIR", help="gladd-train's --out")
-            c.add_argument("--held-out", required=True, metavar="DIR", help="good parts that it was not trained on")
+            c.add_argument("--held-out", required=held_out, metavar="DIR", help="good parts that it was not trained on")
             c.add_argument("--count", type=int, default=60, metavar="N", help="how many of those; default 60")
-        c.add_argument("--json", metavar="FILE", help="write the rows there too")
+            c.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
+        c.add_argument("--json", metavar="FILE", help="write the rows there too, with the score of each picture")
         c.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
         return c
 
-    c = command("settings", "What to set: tries steps on held-out parts, half of them with synthetic anomalies. No defective part is needed.")
+    c = command("settings", "What to set in denoise: tries steps on held-out parts, half of them with synthetic anomalies. No defective part is needed.")
     c.add_argument("--steps", default="300,500,700", metavar="LIST", help="T, comma-separated")
     c.add_argument("--min-steps", default="150,250,350", metavar="LIST", help="lowest steps, comma-separated")
-    c = command("score", "What to set in score: tries pixel weights, blurs and top_k on held-out parts, half of them with synthetic anomalies, or on a labelled set.")
+    c = command("score", "What to set in score: tries pixel weights, blurs and top_k on held-out parts, half of them with synthetic anomalies, or on a labelled set.", held_out=False)
     c.add_argument("--pixels", default="0,0.5,1,2,5", metavar="LIST", help="pixel weights, comma-separated")
     c.add_argument("--sigmas", default="4", metavar="LIST", help="of the blur, comma-separated")
     c.add_argument("--top-ks", default="50,250,1000", metavar="LIST", help="how many pixels of the map, comma-separated")
-    c.add_argument("--data", metavar="DIR", help="a labelled set in MVTec AD's layout; without it the held-out parts with synthetic anomalies")
+    c.add_argument("--data", metavar="DIR", help="a labelled set in MVTec AD's layout, in place of --held-out")
     c = command("ablation", "What each part of GLAD brings, on a labelled set in MVTec AD's layout.")
     c.add_argument("--data", required=True, metavar="DIR", help="the labelled set")
     c.add_argument("--plain", required=True, nargs=2, metavar=("RECIPE", "DIR"), help="recipe and --out of the same model trained with denoiser.normal_share: 1")
     c = command("nearest", "A plain detector to compare with: nearest neighbours of patches (PatchCore) in the teacher's features.", trained=False)
-    c.add_argument("--good", required=True, metavar="DIR", help="good parts to fill its bank with")
     c.add_argument("--data", required=True, metavar="DIR", help="the labelled set, in MVTec AD's layout")
     c.add_argument("--size", type=int, default=256, metavar="PIXELS", help="side of the pictures; default 256")
     c.add_argument("--bank", type=int, default=40000, metavar="N", help="patches in the bank; default 40000")
@@ -250,44 +257,56 @@ def numbers(flag, text, kind):
         raise TrainingError(f"{flag}: expected numbers, comma-separated, found {text!r}") from None
 
 
+def trained(recipe, good, folder, device):
+    """The road of a model that is trained already: a study trains nothing."""
+    if recipe.classes:
+        raise TrainingError(f"{recipe.name}: expected a recipe without classes; a study of several classes is not supported")
+    road = Road(recipe, good, Run(Path(folder), recipe.seed, device))
+    if missing := road.unfinished():
+        raise TrainingError(f"{folder}: expected a run of gladd-train that was finished; not so: {', '.join(missing)}")
+    return road
+
+
 def run(arguments):
     """Runs a study and returns its rows."""
     options = parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.command == "nearest":
-        good, _ = pictures.read_all(options.good, options.size, options.size)
+        good = pictures.read_all(options.good, options.size, options.size)
         labelled = read_labelled(options.data, options.size, options.size)
         scores, maps = Nearest(good, options.seed, options.bank).measure(labelled)
         return [{"name": "nearest neighbours", **figures(labelled, scores, maps), "kinds": by_kind(labelled, scores), "scores": scores.tolist()}]
-    recipe = load(options.recipe)
-    device = torch.device("cpu")
-    road = Road(recipe, options.good, Run(Path(options.run), recipe.seed, device))
-    held_out, _ = pictures.read_all(options.held_out, recipe.image.width, recipe.image.height, options.count)
-    modules = road.modules()
-    if options.command == "settings":
-        labelled = synthetic(held_out, recipe.seed, recipe.anomalies)
-        return settings_grid(modules, labelled, held_out, recipe.denoise, recipe.score.top_k, numbers("--steps", options.steps, int), numbers("--min-steps", options.min_steps, int))
+    recipe, device = load(options.recipe), chosen_device(options.device)
+    size, top_k = (recipe.image.width, recipe.image.height), recipe.score.top_k
     if options.command == "score":
         grid = (numbers("--pixels", options.pixels, float), numbers("--sigmas", options.sigmas, float), numbers("--top-ks", options.top_ks, int))
-        labelled = synthetic(held_out, recipe.seed, recipe.anomalies) if options.data is None else read_labelled(options.data, recipe.image.width, recipe.image.height)
+        if (options.data is None) == (options.held_out is None):
+            raise TrainingError("expected either --held-out or --data")
+    if options.command == "settings":
+        steps, min_steps = numbers("--steps", options.steps, int), numbers("--min-steps", options.min_steps, int)
+    if recipe.score.object_mask != "none" or recipe.score.standardise != "none":
+        print("gladd-study: object masks and maps standardised per location are left out of these figures", file=sys.stderr)
+    road = trained(recipe, options.good, options.run, device)
+    if options.command == "ablation":
+        plain_recipe = load(options.plain[0])
+        if plain_recipe.autoencoder != recipe.autoencoder or plain_recipe.seed != recipe.seed:
+            raise TrainingError(f"{options.plain[0]}: expected the autoencoder and the seed of {options.recipe}: the UNets would see other latents")
+        unet = trained(plain_recipe, options.good, options.plain[1], device).unet()
+        if recipe.half:
+            round_to_half(unet)
+    held_out = pictures.read_all(options.held_out, *size, options.count) if options.held_out else None
+    labelled = synthetic(held_out, recipe.seed, recipe.anomalies) if getattr(options, "data", None) is None else read_labelled(options.data, *size)
+    modules = road.modules()
+    if options.command == "settings":
+        return settings_grid(modules, labelled, held_out, recipe.denoise, top_k, steps, min_steps)
+    if options.command == "score":
         return score_grid(modules, labelled, road.denoise(modules), recipe.score, *grid)
-    labelled = read_labelled(options.data, recipe.image.width, recipe.image.height)
-    plain_recipe = load(options.plain[0])
-    unet = Road(plain_recipe, options.good, Run(Path(options.plain[1]), plain_recipe.seed, device)).unet()
-    if recipe.half:
-        round_to_half(unet)
-    plain = {**modules, "unet": unet}
-    return ablation(modules, plain, labelled, held_out, recipe.denoise, recipe.score.top_k)
+    return ablation(modules, {**modules, "unet": unet}, labelled, held_out, recipe.denoise, top_k)
 
 
-def main():
-    try:
-        rows = run(sys.argv[1:])
-    except TrainingError as error:
-        print(f"gladd-study: {error}", file=sys.stderr)
-        sys.exit(2)
-    options = parser().parse_args(sys.argv[1:])
+def show(rows):
+    """Prints rows as a table."""
     shown = [{k: v for k, v in row.items() if k not in ("scores", "kinds")} for row in rows]
     text = lambda v: f"{v:.3f}" if isinstance(v, float) else " to ".join(f"{x:.3f}" for x in v) if isinstance(v, tuple) else str(v)
     table = [list(shown[0])] + [[text(v) for v in row.values()] for row in shown]
@@ -297,5 +316,18 @@ def main():
     if len(rows) == 1:
         for kind, value in rows[0].get("kinds", {}).items():
             print(f"{kind:24} {value:.3f}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(rows))
+
+
+def work(arguments):
+    options = parser().parse_args(arguments)
+    # What cannot be written shall be known before hours of work.
+    target = open(options.json, "w") if options.json else None
+    rows = run(arguments)
+    show(rows)
+    if target:
+        with target:
+            json.dump(rows, target)
+
+
+def main():
+    sys.exit(report("gladd-study", work))

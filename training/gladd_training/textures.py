@@ -139,7 +139,7 @@ class Textures:
     """What synthetic anomalies are made of: the pictures of a folder (such as DTD), or procedural ones."""
 
     def __init__(self, folder=None):
-        self.paths = find(folder) if folder else None
+        self.paths = find(folder, "textures") if folder else None
 
     def draw(self, rng, height, width):
         """uint8 [H,W,3]."""

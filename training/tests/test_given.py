@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
@@ -121,6 +122,37 @@ def test_given_networks_are_fine_tuned_by_the_road(stable, dino_file, tmp_path):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     run([str(tmp_path / "recipe.yaml"), "--good", str(tmp_path / "parts" / "train" / "good"), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"])
     subprocess.run([GLADD, "inspect", "--bundle", tmp_path / "run" / "bundle", tmp_path / "parts" / "train" / "good" / "0000.png"], check=True)
+
+
+def test_official_checkpoints_become_a_bundle_as_they_are(stable, dino_file, tmp_path):
+    """As GLAD's authors leave them: the UNet in accelerate's pytorch_model.bin, beside Stable Diffusion's folders; nothing is trained."""
+    from diffusers import UNet2DConditionModel
+
+    subprocess.run([GLADD, "line", "--out", tmp_path / "parts", "--train", "8", "--good", "0", "--defective", "0", "--size", str(SIZE)], check=True)
+    torch.manual_seed(7)
+    tuned = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(stable / "unet")))
+    for name in ("text_encoder", "tokenizer"):
+        (tmp_path / name).symlink_to(stable / name)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_bytes((stable / "unet" / "config.json").read_bytes())
+    torch.save(tuned.state_dict(), tmp_path / "unet" / "diffusion_pytorch_model.bin")
+    recipe = yaml.safe_load((TRAINING / "recipes" / "official.yaml").read_text())
+    recipe["image"], recipe["score"]["map_size"] = {"width": SIZE, "height": SIZE}, SIZE
+    recipe["autoencoder"].update(path=str(stable / "vae"), crop=64)
+    recipe["denoiser"]["path"], recipe["features"]["path"] = str(tmp_path / "unet"), str(dino_file)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    good = tmp_path / "parts" / "train" / "good"
+    run([str(tmp_path / "recipe.yaml"), "--good", str(good), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"])
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["bundle"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "run" / "bundle" / "unet.onnx"))
+    sample, timestep = torch.randn(2, 4, 8, 8), torch.tensor([451.0, 451.0])
+    prompts, negative = embed_prompts(stable, ["a photo of sks", ""]).split(1)
+    with torch.no_grad():
+        of = lambda embeddings: tuned(sample, timestep, encoder_hidden_states=embeddings.expand(2, -1, -1)).sample
+        expected = of(negative) + 9.0 * (of(prompts) - of(negative))
+    found = session.run(None, {"sample": sample.numpy(), "timestep": timestep.numpy()})[0]
+    assert np.abs(found - expected.numpy()).max() < 2e-2  # weights are stored as FP16
+    subprocess.run([GLADD, "inspect", "--bundle", tmp_path / "run" / "bundle", good / "0000.png"], check=True)
 
 
 def test_what_is_not_a_network_is_refused(stable, tmp_path):

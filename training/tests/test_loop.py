@@ -3,25 +3,26 @@ import torch
 from torch import nn
 
 from gladd_training import TrainingError
-from gladd_training.loop import Options, Run, fit
+from gladd_training.loop import Options, Run, finished, fit
 
 
 class Line:
     """Fits y = 2x; from `bad` on its loss is NaN."""
 
-    def __init__(self, bad=None, stop=None):
+    def __init__(self, bad=None, stop=None, error=KeyboardInterrupt()):
         torch.manual_seed(0)
-        self.module, self.bad, self.stop, self.calls = nn.Linear(1, 1), bad, stop, 0
+        self.module, self.bad, self.stop, self.error, self.calls = nn.Linear(1, 1), bad, stop, error, 0
+        self.beside = [nn.Parameter(torch.zeros(1))]
 
     def parameters(self):
-        return self.module.parameters()
+        return [*self.module.parameters(), *self.beside]
 
     def loss(self, rng):
         self.calls += 1
         if self.calls == self.stop:
-            raise KeyboardInterrupt
+            raise self.error
         x = torch.randn(8, 1) + float(rng.standard_normal())
-        loss = ((self.module(x) - 2 * x) ** 2).mean()
+        loss = ((self.module(x) + self.beside[0] - 2 * x) ** 2).mean()
         if self.calls == self.bad:
             loss = loss * float("nan")
         return loss, {"loss": loss.item()}
@@ -45,6 +46,22 @@ def test_a_run_cut_off_ends_in_the_same_weights(tmp_path):
     resumed = fit(resumed_stage, "line", OPTIONS, run(tmp_path / "cut"), {})
     assert resumed_stage.calls == 20  # from step 10, its last checkpoint
     assert torch.equal(whole.weight, resumed.weight) and torch.equal(whole.bias, resumed.bias)
+    assert finished(run(tmp_path / "cut"), "line")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_stops_and_goes_on(tmp_path, error):
+    with pytest.raises(TrainingError, match=r"line: out of memory at step 16; the last good checkpoint is .*, step 10. Free memory"):
+        fit(Line(stop=17, error=error), "line", OPTIONS, run(tmp_path), {})
+    assert not finished(run(tmp_path), "line")
+    resumed = Line()
+    fit(resumed, "line", OPTIONS, run(tmp_path), {})
+    assert resumed.calls == 20
+
+
+def test_an_error_of_another_kind_is_not_hidden(tmp_path):
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        fit(Line(stop=3, error=RuntimeError("sizes do not match")), "line", OPTIONS, run(tmp_path), {})
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path):
@@ -55,7 +72,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
 
 
 def test_nan_stops_and_names_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(TrainingError, match=r"the loss is nan.* at step 24; the last good checkpoint is .*checkpoint.pt, step 20"):
+    with pytest.raises(TrainingError, match=r"the loss is nan.* at step 24; the last good checkpoint is .*checkpoint.pt, step 20. The same command would meet it again"):
         fit(Line(bad=25), "line", OPTIONS, run(tmp_path), {})
     state = torch.load(tmp_path / "line" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 20 and all(torch.isfinite(v).all() for v in state["module"].values())
@@ -63,5 +80,5 @@ def test_nan_stops_and_names_the_last_good_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "a"})
-    with pytest.raises(TrainingError, match="other settings or pictures"):
+    with pytest.raises(TrainingError, match="other settings or pictures:\n  pictures: b now, a then\nDelete"):
         fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "b"})

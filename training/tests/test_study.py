@@ -61,12 +61,14 @@ def test_an_open_gate_threshold_is_learned(trained):
     road = Road(recipe, trained / "parts" / "train" / "good", Run(trained / "run", recipe.seed, torch.device("cpu"), progress=False))
     modules = road.modules()
     learned = road.denoise(modules)
-    found = next(study.glad.inspect_all(modules, road.good, dataclasses.replace(learned, threshold=study.glad.NEVER), batch=12, shown=False))
-    highest = sorted(np.nanmax(found.gate.numpy(), 1))
-    assert learned.threshold == pytest.approx(highest[-1], rel=1e-5)
-    middle = float(highest[5])
-    crossed = next(study.glad.inspect_all(modules, road.good, dataclasses.replace(learned, threshold=middle), batch=12, shown=False))
-    assert (np.nanmax(crossed.gate.numpy(), 1) > middle).sum() == sum(h > middle for h in highest) > 0
+
+    def highest(threshold):
+        denoise = dataclasses.replace(learned, threshold=threshold)
+        return np.concatenate([np.nanmax(found.gate.numpy(), 1) for found in study.glad.inspect_all(modules, road.good, denoise, shown=False)])
+
+    assert learned.threshold == pytest.approx(highest(study.glad.NEVER).max(), rel=1e-6)
+    middle = float(np.sort(highest(study.glad.NEVER))[5])
+    assert (highest(middle) > middle).sum() == (highest(study.glad.NEVER) > middle).sum() > 0
 
 
 def test_studies_give_their_rows(trained, capsys):
@@ -81,7 +83,8 @@ def test_studies_give_their_rows(trained, capsys):
 
 def test_the_score_grid_scores_as_the_bundle_does(trained):
     recipe = load(RECIPE)
-    common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run"), "--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
+    common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run")]
+    held_out = ["--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
     grid = ["--pixels", f"0,{recipe.score.pixel}", "--sigmas", str(recipe.score.sigma), "--top-ks", f"10,{recipe.score.top_k}"]
     rows = study.run(["score", *common, *grid, "--data", str(trained / "parts")])
     assert [(r["pixel"], r["top_k"]) for r in rows] == [(0, 10), (0, recipe.score.top_k), (recipe.score.pixel, 10), (recipe.score.pixel, recipe.score.top_k)]
@@ -90,9 +93,34 @@ def test_the_score_grid_scores_as_the_bundle_does(trained):
     scores, _, _ = study.measure(modules, study.read_labelled(trained / "parts", 64, 64), road.denoise(modules), recipe.score.top_k)
     assert rows[3]["scores"] == pytest.approx(scores.tolist(), rel=1e-4)
     assert rows[0]["scores"] != rows[2]["scores"]
-    assert len(study.run(["score", *common, "--pixels", "1", "--top-ks", "10"])[0]["scores"]) == 8
+    assert len(study.run(["score", *common, *held_out, "--pixels", "1", "--top-ks", "10"])[0]["scores"]) == 8
     with pytest.raises(TrainingError, match="--top-ks: expected numbers"):
-        study.run(["score", *common, "--top-ks", "ten"])
+        study.run(["score", *common, *held_out, "--top-ks", "ten"])
+    with pytest.raises(TrainingError, match="either --held-out or --data"):
+        study.run(["score", *common])
+
+
+def test_a_study_trains_nothing(trained, tmp_path):
+    common = ["--good", str(trained / "parts" / "train" / "good"), "--held-out", str(trained / "parts" / "train" / "good")]
+    with pytest.raises(TrainingError, match="not so: autoencoder, denoiser, finetune, features"):
+        study.run(["settings", str(RECIPE), *common, "--run", str(tmp_path / "mistyped")])
+    (tmp_path / "several.yaml").write_text("name: a\nclasses: [plate, cap]\n")
+    with pytest.raises(TrainingError, match="expected a recipe without classes"):
+        study.run(["settings", str(tmp_path / "several.yaml"), *common, "--run", str(trained / "run")])
+    with pytest.raises(TrainingError, match="at most a step of --steps"):
+        study.run(["settings", str(RECIPE), *common, "--run", str(trained / "run"), "--count", "4", "--steps", "300", "--min-steps", "400"])
+    with pytest.raises(TrainingError, match="a folder for each kind of defect"):
+        (tmp_path / "set" / "test" / "good").mkdir(parents=True)
+        study.read_labelled(tmp_path / "set", 64, 64)
+
+
+def test_masks_of_any_size_meet_the_map():
+    labelled = study.Labelled(np.zeros((2, 96, 192, 3), np.uint8), np.array([False, True]), ["good", "hole"], np.zeros((2, 96, 192), bool))
+    labelled.masks[1, 48:, 96:] = True
+    for side in (16, 64, 256):
+        maps = np.zeros((2, side, side), np.float16)
+        maps[1, side // 2 :, side // 2 :] = 1
+        assert study.figures(labelled, np.array([0.0, 1.0]), maps)["pixel_auroc"] == 1
 
 
 def test_rows_are_compared_on_the_same_parts():

@@ -7,6 +7,7 @@ two pictures by such features is in graphs.py.
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import TrainingError
 
@@ -79,7 +80,7 @@ class Vit(nn.Module):
 
 class Teacher(nn.Module):
     """EfficientNet-lite0 (Apache 2.0), its linear outputs of stages 3 (1/8, 40) and 5 (1/16, 112),
-    each channel standardised by statistics that the distillation sets."""
+    each channel standardised by statistics of the user's pictures and procedural ones."""
 
     STAGES = (2, 4)
     WIDTHS = (40, 112)
@@ -131,6 +132,16 @@ class Teacher(nn.Module):
             values = torch.cat([m[i].transpose(0, 1).flatten(1) for m in maps], 1)
             getattr(self, f"mean{i}").copy_(values.mean(1).reshape(1, -1, 1, 1))
             getattr(self, f"std{i}").copy_(values.std(1).clamp_min(1e-6).reshape(1, -1, 1, 1))
+
+
+def fold_norms(network):
+    """Folds each batch norm into the convolution before it, in place: the same function of a picture, with weights that FP16 can hold."""
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (name, convolution), (behind, norm) in zip(children, children[1:]):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(parent, behind, getattr(norm, "act", nn.Identity()))  # timm's norms have the activation with them
 
 
 def installed_weights():

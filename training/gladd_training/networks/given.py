@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from .. import TrainingError
-from ..schedule import alpha_bars
 
 # ImageNet's statistics, which DINO's networks were trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -79,7 +78,6 @@ class GivenUNet(nn.Module):
         self.guidance = guidance
         self.register_buffer("prompts", prompts.float())
         self.register_buffer("negative", negative.float())
-        self.register_buffer("alpha_bars", alpha_bars().float(), persistent=False)
 
     def _prompt(self, sample, class_index):
         if class_index is None:
@@ -154,7 +152,7 @@ class GivenDino(nn.Module):
 
         state = None
         if path is not None:
-            state = self._read(path)
+            state = self.read(path)
             width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[2]
             found = [name for name, (w, _) in DINO_ARCHITECTURES.items() if w == width]
             if not found:
@@ -184,7 +182,8 @@ class GivenDino(nn.Module):
         self.register_buffer("std", torch.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
 
     @staticmethod
-    def _read(path):
+    def read(path):
+        """The weights of a file."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle, zip and system errors alike
