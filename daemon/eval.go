@@ -127,6 +127,10 @@ func (c *evalCommand) print(env *environment, report *evaluate.Report) error {
 		return err
 	}
 	report.Each(func(class *evaluate.ClassReport) {
+		if interval := class.ImageAUROC95; interval[0].Defined() {
+			fmt.Fprintf(env.stdout, "\n%s: I-AUROC %v, 95 %% interval %v to %v (%d good parts, %d defective)\n",
+				class.Name, class.ImageAUROC, interval[0], interval[1], class.Good, class.Defective)
+		}
 		if at := class.AtThreshold; at != nil {
 			fmt.Fprintf(env.stdout, "\n%s at the image threshold %.4g: %d of %d good parts rejected, %d of %d defective parts escaped\n",
 				class.Name, at.ImageThreshold, at.FalseRejects.Count, at.FalseRejects.Of, at.Escapes.Count, at.Escapes.Of)

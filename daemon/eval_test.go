@@ -40,8 +40,9 @@ type metrics struct {
 	Schema  string
 	Mean    map[string]*float64
 	Classes map[string]struct {
-		ImageAUROC  *float64 `json:"image_auroc"`
-		PRO         *float64 `json:"pro"`
+		ImageAUROC  *float64    `json:"image_auroc"`
+		Interval    [2]*float64 `json:"image_auroc_95"`
+		PRO         *float64    `json:"pro"`
 		Pictures    int
 		Unscored    int
 		AtThreshold *struct {
@@ -75,6 +76,9 @@ func TestEval(t *testing.T) {
 	class := found.Classes["plates"]
 	if found.Schema != "gladd.metrics/v1" || len(found.Mean) != 7 || class.Pictures != 13 || class.PRO == nil || *class.PRO != *found.Mean["pro"] {
 		t.Errorf("found %+v", found)
+	}
+	if low, high := class.Interval[0], class.Interval[1]; low == nil || *low > *class.ImageAUROC || *high < *class.ImageAUROC || !strings.Contains(stdout, "95 % interval") {
+		t.Errorf("the interval of the image AUROC: %v, %v around %v: %s", low, high, *class.ImageAUROC, stdout)
 	}
 	if at := class.AtThreshold; at.FalseRejects.Of != 4 || at.Escapes.Of != 9 || len(at.Kinds) != 10 || at.Kinds[0]["kind"] != "good" {
 		t.Errorf("at the threshold: %+v", at)

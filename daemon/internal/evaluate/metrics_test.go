@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -135,6 +136,82 @@ func TestCharts(t *testing.T) {
 			if strings.Contains(chart, wrong) {
 				t.Errorf("%s holds %s:\n%s", name, wrong, chart)
 			}
+		}
+	}
+}
+
+// DeLong's variance by the definition, for scores with ties.
+func TestAUROCIntervalByDefinition(t *testing.T) {
+	positives, negatives := []float64{3, 5, 4, 2, 6, 5}, []float64{1, 4, 2, 3, 0}
+	psi := func(p, n float64) float64 {
+		switch {
+		case p > n:
+			return 1
+		case p == n:
+			return 0.5
+		}
+		return 0
+	}
+	spread := func(rows int, row func(i int) float64) (mean, variance float64) {
+		for i := range rows {
+			mean += row(i) / float64(rows)
+		}
+		for i := range rows {
+			variance += (row(i) - mean) * (row(i) - mean) / float64(rows-1)
+		}
+		return mean, variance
+	}
+	auroc, v10 := spread(6, func(i int) (sum float64) {
+		for _, n := range negatives {
+			sum += psi(positives[i], n) / 5
+		}
+		return sum
+	})
+	_, v01 := spread(5, func(i int) (sum float64) {
+		for _, p := range positives {
+			sum += psi(p, negatives[i]) / 6
+		}
+		return sum
+	})
+	reach := 1.959964 * math.Sqrt(v10/6+v01/5) / (auroc * (1 - auroc))
+	logit := math.Log(auroc / (1 - auroc))
+	low, high := aurocInterval(positives, negatives)
+	if math.Abs(math.Log(low/(1-low))-(logit-reach)) > 1e-9 || math.Abs(math.Log(high/(1-high))-(logit+reach)) > 1e-9 {
+		t.Errorf("auroc %v: want a reach of %v on the logit's scale, found %v to %v", auroc, reach, low, high)
+	}
+}
+
+// As often as the interval promises, it holds the AUROC of all parts.
+func TestAUROCIntervalCovers(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	truth := 0.5 * (1 + math.Erf(2.0/2)) // of two normal distributions 2 deviations apart
+	covered, repetitions := 0, 2000
+	for range repetitions {
+		draw := func(count int, mean float64) []float64 {
+			values := make([]float64, count)
+			for i := range values {
+				values[i] = mean + random.NormFloat64()
+			}
+			return values
+		}
+		low, high := aurocInterval(draw(60, 2), draw(40, 0))
+		if low <= truth && truth <= high {
+			covered++
+		}
+	}
+	if share := float64(covered) / float64(repetitions); share < 0.93 || share > 0.97 {
+		t.Errorf("want 95 %% of the intervals to hold the truth, found %v", share)
+	}
+}
+
+func TestNoAUROCInterval(t *testing.T) {
+	for name, scores := range map[string][2][]float64{
+		"no defective ones": {nil, {1, 2}},
+		"one defective one": {{3}, {1, 2, 4}},
+		"all in order":      {{3, 4}, {1, 2}},
+	} {
+		if low, high := aurocInterval(scores[0], scores[1]); !math.IsNaN(low) || !math.IsNaN(high) {
+			t.Errorf("%s: want none, found %v to %v", name, low, high)
 		}
 	}
 }

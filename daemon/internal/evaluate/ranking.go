@@ -71,3 +71,40 @@ func rank[T float32 | float64](positives, negatives []T, visit func(RatePoint)) 
 	ranking.AP /= all
 	return ranking
 }
+
+// aurocInterval is a 95 % interval of the AUROC by DeLong's variance ("Comparing
+// the Areas under Two or More Correlated Receiver Operating Characteristic
+// Curves", 1988), taken on the logit's scale, which keeps it within 0 and 1. NaN
+// where there is no variance to be had: fewer than two of a kind, or an AUROC of 0 or 1.
+func aurocInterval(positives, negatives []float64) (low, high float64) {
+	positives, negatives = slices.Sorted(slices.Values(positives)), slices.Sorted(slices.Values(negatives))
+	auroc, ofPositives := placements(positives, negatives)
+	_, ofNegatives := placements(negatives, positives)
+	deviation := math.Sqrt(ofPositives/float64(len(positives)) + ofNegatives/float64(len(negatives)))
+	logit, reach := math.Log(auroc/(1-auroc)), 1.959964*deviation/(auroc*(1-auroc))
+	if math.IsNaN(reach) || math.IsInf(logit, 0) {
+		return math.NaN(), math.NaN()
+	}
+	return 1 / (1 + math.Exp(reach-logit)), 1 / (1 + math.Exp(-reach-logit))
+}
+
+// placements returns mean and variance of the share of `others` that lies below
+// each of `values`, ties counting half; both are sorted.
+func placements(values, others []float64) (mean, variance float64) {
+	below, notAbove := 0, 0
+	shares := make([]float64, len(values))
+	for i, value := range values {
+		for below < len(others) && others[below] < value {
+			below++
+		}
+		for notAbove < len(others) && others[notAbove] <= value {
+			notAbove++
+		}
+		shares[i] = float64(below+notAbove) / float64(2*len(others))
+		mean += shares[i] / float64(len(values))
+	}
+	for _, share := range shares {
+		variance += (share - mean) * (share - mean) / float64(len(values)-1)
+	}
+	return mean, variance
+}

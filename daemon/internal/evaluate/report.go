@@ -43,15 +43,17 @@ type reportMethod struct {
 // ClassReport is the outcome for one class.
 type ClassReport struct {
 	Figures
-	GateThreshold float64    `json:"gate_threshold"`
-	CalibrationID *string    `json:"calibration_id"` // null without a calibration
-	Pictures      int        `json:"pictures"`
-	Good          int        `json:"good"`
-	Defective     int        `json:"defective"`
-	Masks         int        `json:"masks"`        // that can be read
-	Unscored      int        `json:"unscored"`     // pictures without a score; in no figure
-	AtThreshold   *Decisions `json:"at_threshold"` // null without a calibration
-	Notes         []string   `json:"notes"`        // what is missing, and why
+	// ImageAUROC95 is the 95 % interval of the image AUROC; null where there is none.
+	ImageAUROC95  [2]Fraction `json:"image_auroc_95"`
+	GateThreshold float64     `json:"gate_threshold"`
+	CalibrationID *string     `json:"calibration_id"` // null without a calibration
+	Pictures      int         `json:"pictures"`
+	Good          int         `json:"good"`
+	Defective     int         `json:"defective"`
+	Masks         int         `json:"masks"`        // that can be read
+	Unscored      int         `json:"unscored"`     // pictures without a score; in no figure
+	AtThreshold   *Decisions  `json:"at_threshold"` // null without a calibration
+	Notes         []string    `json:"notes"`        // what is missing, and why
 
 	Name     string        `json:"-"`
 	curve    []RatePoint   // of the images
@@ -138,6 +140,8 @@ func (r *Report) add(class *classRun, results *store, model *inspection.Model) e
 	if report.Figures, report.curve, err = class.measure(results, model.Parameters.Score.MapSize); err != nil {
 		return fmt.Errorf("figures of %s: %w", class.Name, err)
 	}
+	low, high := aurocInterval(report.scores[1], report.scores[0])
+	report.ImageAUROC95 = [2]Fraction{Fraction(low), Fraction(high)}
 	if calibration := model.Calibrations[class.index]; calibration != nil {
 		report.CalibrationID = &calibration.ID
 		report.AtThreshold = class.decide(inspection.Thresholds(calibration), inspection.HealthLimits(calibration))
