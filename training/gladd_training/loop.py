@@ -64,6 +64,8 @@ def progress(steps, name, shown=True):
 def write_atomically(path, write):
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # two stages may be trained beside each other
     write(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -117,6 +119,7 @@ def fit(stage, name, options, run, fingerprint):
         if average is not None:
             state["average"] = average
         write_atomically(checkpoint, lambda path: torch.save(state, path))
+        write_atomically(folder / "settings.json", lambda path: path.write_text(fingerprint))
 
     folder.mkdir(parents=True, exist_ok=True)
     now = settings(options, run, fingerprint)
@@ -125,7 +128,10 @@ def fit(stage, name, options, run, fingerprint):
     optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=0.01)
     average = [p.detach().clone() for p in parameters] if options.ema else None
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=run.device, weights_only=True)
+        try:
+            state = torch.load(checkpoint, map_location=run.device, weights_only=True)
+        except Exception as error:  # pickle, zip and system errors alike
+            raise TrainingError(f"{checkpoint}: not a readable checkpoint: {error}. Delete {folder} to train this stage anew.") from error
         if state["fingerprint"] != fingerprint:
             raise TrainingError(other_settings(folder, differences(now, json.loads(state["fingerprint"]))))
         step = saved = state["step"]
@@ -135,7 +141,6 @@ def fit(stage, name, options, run, fingerprint):
             for mine, kept in zip([*(average or []), *beside], [*state.get("average", []), *state.get("beside", [])], strict=True):
                 mine.copy_(kept)
         del state
-    write_atomically(folder / "settings.json", lambda path: path.write_text(fingerprint))
     if step < options.steps:
         from torch.utils.tensorboard import SummaryWriter
 

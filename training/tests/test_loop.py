@@ -82,3 +82,11 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "a"})
     with pytest.raises(TrainingError, match="other settings or pictures:\n  pictures: b now, a then\nDelete"):
         fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "b"})
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path):
+    fit(Line(), "line", OPTIONS, run(tmp_path), {})
+    checkpoint = tmp_path / "line" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="not a readable checkpoint.*Delete"):
+        fit(Line(), "line", OPTIONS, run(tmp_path), {})
