@@ -76,66 +76,18 @@ func (in *Inspector) inOrder(ctx context.Context, _ float64, result *Result) (in
 	}
 }
 
-// latestFirst compares at the last step and at the probes, and searches
-// backwards from the first of them that crosses. It returns the index of the
-// step at which the trajectory switches, or that of the last.
+// latestFirst runs down to the last step that is compared and looks back from
+// there. It returns the index of the step at which the trajectory switches, or
+// that of the last.
 func (in *Inspector) latestFirst(ctx context.Context, margin float64, result *Result) (int, error) {
 	if err := in.predictTo(ctx, 0, in.last+1, result); err != nil {
 		return 0, err
 	}
-	some := append(append(in.indices[:0], in.probed...), in.last)
-	if err := in.compare(ctx, some, result); err != nil {
-		return 0, err
+	look := lookBack{
+		threshold: in.threshold, margin: margin, chunk: in.chunk, gate: in.gate, compared: in.compared, some: in.indices[:0],
+		compare: func(some []int) error { return in.compare(ctx, some, result) },
 	}
-	below, highest := -1, 0.0
-	for _, i := range some {
-		if in.crosses(i) {
-			return in.bisect(ctx, below, i, result)
-		}
-		below, highest = i, max(highest, in.gate[i])
-	}
-	if highest <= in.threshold-margin {
-		return in.last, nil
-	}
-	// Close to the threshold an earlier step may have crossed it: all of them, in
-	// order.
-	for first := 0; first < in.last; {
-		chunk := in.indices[:0]
-		for ; first < in.last && len(chunk) < in.chunk; first++ {
-			if !in.compared[first] {
-				chunk = append(chunk, first)
-			}
-		}
-		if len(chunk) == 0 {
-			break
-		}
-		if err := in.compare(ctx, chunk, result); err != nil {
-			return 0, err
-		}
-		for _, i := range chunk {
-			if in.crosses(i) {
-				return i, nil
-			}
-		}
-	}
-	return in.last, nil
-}
-
-// bisect finds the step of the first crossing between one that does not cross,
-// or -1, and one that does.
-func (in *Inspector) bisect(ctx context.Context, below, above int, result *Result) (int, error) {
-	for above-below > 1 {
-		middle := (below + above) / 2
-		if err := in.compare(ctx, append(in.indices[:0], middle), result); err != nil {
-			return 0, err
-		}
-		if in.crosses(middle) {
-			above = middle
-		} else {
-			below = middle
-		}
-	}
-	return above, nil
+	return look.search(in.probed)
 }
 
 func (in *Inspector) crosses(i int) bool { return in.gate[i] > in.threshold }

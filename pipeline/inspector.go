@@ -15,7 +15,8 @@ type Inspector struct {
 	start      noiseLevel
 	steps      []step
 	final      noiseLevel // of the clean latent
-	last       int        // the index of the last step that is compared
+	comparable []int      // the timesteps that are compared at the most
+	last       int        // the index of the last of them
 	forced     bool       // the trajectory switches there at the latest
 	chunk      int        // how many steps in a row are compared in one call
 	threshold  float64    // of the gate score, for the part at hand
@@ -128,6 +129,9 @@ func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
 
 		timestepOfCall: make([]int, 1),
 	}
+	for _, step := range steps[:last+1] {
+		in.comparable = append(in.comparable, step.timestep)
+	}
 	if parameters.Latent.Sample {
 		in.posteriorStd, in.posteriorNoise = latent(), latent()
 	}
@@ -181,7 +185,7 @@ func (in *Inspector) load(part Input) error {
 	if err := p.checkLocation(part.Location); err != nil {
 		return err
 	}
-	probed, err := in.probes(part.Plan)
+	probed, err := part.Plan.probes(in.comparable)
 	if err != nil {
 		return err
 	}

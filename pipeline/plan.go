@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -38,21 +39,23 @@ func lastCompared(steps []step, minStep int) (last int, forced bool) {
 	return len(steps) - 1, false
 }
 
-// probes returns the indices of a plan's probes, in order.
-func (in *Inspector) probes(plan Plan) ([]int, error) {
+// probes returns the indices of a plan's probes, in order. timesteps are those
+// that can be compared.
+func (plan Plan) probes(timesteps []int) ([]int, error) {
 	switch {
 	case !plan.LatestFirst && (len(plan.Probes) > 0 || plan.Margin != 0):
-		return nil, fmt.Errorf("plan: probes and a margin are for comparisons latest first")
+		return nil, errors.New("plan: probes and a margin are for comparisons latest first")
 	case !(plan.Margin >= 0) || math.IsInf(plan.Margin, 0):
 		return nil, fmt.Errorf("plan: margin: expected a finite number of at least 0, found %v", plan.Margin)
 	case plan.Tail != nil && *plan.Tail < 0:
 		return nil, fmt.Errorf("plan: tail: expected at least 0 steps, found %d", *plan.Tail)
 	}
 	var indices []int
+	last := len(timesteps) - 1
 	for _, timestep := range plan.Probes {
-		i := slices.IndexFunc(in.steps[:in.last], func(s step) bool { return s.timestep == timestep })
+		i := slices.Index(timesteps[:last], timestep)
 		if i < 0 {
-			return nil, fmt.Errorf("plan: probe: expected a timestep that is compared before %d, found %d", in.steps[in.last].timestep, timestep)
+			return nil, fmt.Errorf("plan: probe: expected a timestep that is compared before %d, found %d", timesteps[last], timestep)
 		}
 		if slices.Contains(indices, i) {
 			return nil, fmt.Errorf("plan: probe %d is there twice", timestep)
@@ -74,4 +77,115 @@ func tail(steps, switched, count int) []int {
 		indices[k] = switched + int(math.Round(float64((k+1)*(left+1))/float64(count+1)))
 	}
 	return indices
+}
+
+// lookBack searches a trajectory, whose states are all known, for the step at
+// which it switches.
+type lookBack struct {
+	threshold, margin float64
+	chunk             int       // how many steps in a row are compared in one call
+	gate              []float64 // scores of the steps that were compared
+	compared          []bool
+	compare           func(some []int) error // fills both for some steps
+	some              []int                  // with room for all steps
+}
+
+// search compares at the last step and at the probes, and searches backwards
+// from the first of them that crosses the threshold. It returns the index of the
+// step of the first crossing, or that of the last step.
+func (l *lookBack) search(probes []int) (int, error) {
+	last := len(l.gate) - 1
+	some := append(append(l.some, probes...), last)
+	if err := l.compare(some); err != nil {
+		return 0, err
+	}
+	below, highest := -1, 0.0
+	for _, i := range some {
+		if l.gate[i] > l.threshold {
+			return l.bisect(below, i)
+		}
+		below, highest = i, max(highest, l.gate[i])
+	}
+	if highest <= l.threshold-l.margin {
+		return last, nil
+	}
+	return l.allOthers()
+}
+
+// allOthers compares, in order, at the steps that were not compared: close to
+// the threshold one of them may have crossed it.
+func (l *lookBack) allOthers() (int, error) {
+	last := len(l.gate) - 1
+	for first := 0; first < last; {
+		some := l.some
+		for ; first < last && len(some) < l.chunk; first++ {
+			if !l.compared[first] {
+				some = append(some, first)
+			}
+		}
+		if len(some) == 0 {
+			break
+		}
+		if err := l.compare(some); err != nil {
+			return 0, err
+		}
+		for _, i := range some {
+			if l.gate[i] > l.threshold {
+				return i, nil
+			}
+		}
+	}
+	return last, nil
+}
+
+// bisect finds the step of the first crossing between one that does not cross,
+// or -1, and one that does.
+func (l *lookBack) bisect(below, above int) (int, error) {
+	for above-below > 1 {
+		middle := (below + above) / 2
+		if err := l.compare(append(l.some, middle)); err != nil {
+			return 0, err
+		}
+		if l.gate[middle] > l.threshold {
+			above = middle
+		} else {
+			below = middle
+		}
+	}
+	return above, nil
+}
+
+// Follow tells what a plan makes of a part whose gate scores are known at every
+// step down to the last that is compared: the index of the step at which its
+// trajectory switches, or that of the last, and the number of comparisons.
+func (plan Plan) Follow(curve []GateScore, threshold float64) (switched, comparisons int, err error) {
+	if !plan.LatestFirst {
+		for i, point := range curve {
+			if point.Score > threshold {
+				return i, i + 1, nil
+			}
+		}
+		return len(curve) - 1, len(curve), nil
+	}
+	timesteps := make([]int, len(curve))
+	for i, point := range curve {
+		timesteps[i] = point.Timestep
+	}
+	probes, err := plan.probes(timesteps)
+	if err != nil {
+		return 0, 0, err
+	}
+	look := lookBack{
+		threshold: threshold, margin: plan.Margin, chunk: 1,
+		gate: make([]float64, len(curve)), compared: make([]bool, len(curve)), some: make([]int, 0, len(curve)),
+	}
+	look.compare = func(some []int) error {
+		for _, i := range some {
+			look.gate[i], look.compared[i] = curve[i].Score, true
+			comparisons++
+		}
+		return nil
+	}
+	switched, err = look.search(probes)
+	return switched, comparisons, err
 }

@@ -151,6 +151,26 @@ func TestMarginIsBelowTheThreshold(t *testing.T) {
 	}
 }
 
+// What is computed from a curve is what an inspection does.
+func TestFollow(t *testing.T) {
+	random := rand.New(rand.NewPCG(4, 1))
+	for range 300 {
+		curve := randomCurve(random)
+		for _, plan := range []Plan{{}, {LatestFirst: true}, {LatestFirst: true, Margin: 0.3}, {LatestFirst: true, Probes: []int{370}}, {LatestFirst: true, Probes: []int{411, 329}, Margin: 0.1}} {
+			found, models := inspectCurve(t, curve, plan, 1)
+			points := make([]GateScore, len(curve))
+			for i := range points {
+				points[i] = GateScore{Timestep: models.inspector.comparable[i], Score: float64(curve[i])}
+			}
+			switched, comparisons, err := plan.Follow(points, 1)
+			if err != nil || points[switched].Timestep != found.SwitchTimestep || comparisons != models.compared {
+				t.Fatalf("%v under %+v: want a switch at %d after %d comparisons, found %d after %d, %v",
+					curve, plan, found.SwitchTimestep, models.compared, points[switched].Timestep, comparisons, err)
+			}
+		}
+	}
+}
+
 func TestTail(t *testing.T) {
 	for count, want := range map[int]string{0: "[]", 1: "[6]", 2: "[5 6]", 3: "[4 6 7]", 4: "[4 5 6 7]", 9: "[4 5 6 7]"} {
 		if found := fmt.Sprint(tail(8, 3, count)); found != want {
