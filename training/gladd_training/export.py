@@ -126,7 +126,7 @@ def digest(path):
 def write_bundle(folder, modules, manifest, example_images, half=True, limit=LARGEST, batches=(1, 3)):
     """Writes a new bundle.
 
-    modules: the five graphs' modules by name; manifest: name, version, image, latent,
+    modules: the five graphs' modules by name, taken out one by one; manifest: name, version, image, latent,
     denoise, score, classes and provenance as bundle.yaml has them; example_images:
     float [3,3,H,W], real pictures to compare the graphs on. The folder must not exist:
     a bundle never changes. Returns the largest difference of each graph.
@@ -153,7 +153,8 @@ def write_bundle(folder, modules, manifest, example_images, half=True, limit=LAR
     temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         differences, graphs = {}, {}
-        for name, module in modules.items():
+        for name in list(modules):
+            module = modules.pop(name)  # a large network's memory is needed for the next one
             path = temporary / f"{name}.onnx"
             differences[name], beside = export_graph(name, module, feeds[name], path, half, limit, batches)
             graphs[name] = {"file": path.name, "sha256": digest(path)}
