@@ -346,6 +346,8 @@ class Road:
         }
         # Exported and compared on the CPU, where ONNX Runtime is.
         modules = {name: module.cpu() for name, module in modules.items()}
+        # Read from their checkpoints again, should anyone ask: the copies above are what is exported.
+        self._autoencoder = self._unet = self._features = None
         # Attention over 64 x 64 patches takes gigabytes for each picture.
         batches = (1, 3) if recipe.image.width * recipe.image.height < 512 * 512 else (1, 2)
         return write_bundle(folder, modules, manifest, pictures.to_tensor(self.good[:3]), recipe.half, batches=batches)
