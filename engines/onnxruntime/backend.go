@@ -115,6 +115,13 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
 	}
 	defer options.Destroy()
+	if large(bundle) {
+		// Each session would keep the most that it ever used, all five together
+		// more than a box has.
+		if err := errors.Join(options.SetCpuMemArena(false), options.SetMemPattern(false)); err != nil {
+			return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
+		}
+	}
 	networks := &Networks{
 		manifest: bundle.Manifest,
 		runtime: engines.Runtime{

@@ -34,14 +34,24 @@ func openSession(bundle *engines.Bundle, name engines.GraphName, options *ort.Se
 	if s.ort, err = s.load(bundle, options); err != nil {
 		return nil, err
 	}
-	// One shows that the graph runs, three that the batch is dynamic and that
+	// One shows that the graph runs, several that the batch is dynamic and that
 	// no other dimension depends on it.
-	for _, batch := range []int{1, 3} {
+	several := 3
+	if large(bundle) {
+		several = 2
+	}
+	for _, batch := range []int{1, several} {
 		if err := s.dryRun(batch); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}
 	return s, nil
+}
+
+// large says that a bundle's pictures are of the official networks' size, where
+// the attention of a single picture takes a gigabyte.
+func large(bundle *engines.Bundle) bool {
+	return bundle.Manifest.Image.Width*bundle.Manifest.Image.Height >= 512*512
 }
 
 // load makes the session of the very bytes whose digest was checked. Weights
