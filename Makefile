@@ -69,7 +69,7 @@ test-training: build $(TRAINING)/installed ## test the training package: a few s
 	PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -p no:cacheprovider training
 
 .PHONY: test-training-official
-test-training-official: build $(TRAINING)/installed ## test the export of GLAD's official networks at full size; half an hour, 15 GB
+test-training-official: build $(TRAINING)/installed ## test the export of GLAD's official networks at full size; an hour, 20 GB
 	GLADD_OFFICIAL=1 PYTHONDONTWRITEBYTECODE=1 $(TRAINING)/bin/python -m pytest -q -s -p no:cacheprovider training/tests/test_official.py
 
 .PHONY: lint

@@ -197,7 +197,6 @@ func (c *Config) checkRecipes(checks *checker) {
 			checks.refuse(key+".version", "expected a version such as \"1\", found nothing")
 		}
 		checks.oneOf(key+".mode", recipe.Mode, "exact", "adaptive")
-		checks.notYet(key+".mode", recipe.Mode, "exact", "adaptive")
 		if recipe.Bundle == "" {
 			checks.refuse(key+".bundle", "required, but missing")
 		} else if _, err := os.Stat(filepath.Join(recipe.Bundle, "bundle.yaml")); err != nil {

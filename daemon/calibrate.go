@@ -15,17 +15,18 @@ import (
 
 // calibrateCommand is 'gladd calibrate'.
 type calibrateCommand struct {
-	Bundle      string    `required:"" help:"Folder of the model; its calibrations.yaml gets a new entry." placeholder:"DIR"`
-	Good        []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders." placeholder:"DIR"`
-	Bad         []string  `help:"Pictures of known bad parts, to be told how many would escape; no threshold is learned from them." placeholder:"DIR"`
-	Class       string    `help:"Class of the parts, for a model of several classes: each is calibrated on its own." placeholder:"NAME"`
-	FalseReject float64   `help:"Promised share of good parts that are rejected, at most." default:"0.01" placeholder:"SHARE"`
-	Confidence  float64   `help:"Confidence of the promise." default:"0.95" placeholder:"SHARE"`
-	Gate        string    `help:"The gate threshold: learn it from parts of its own, keep the bundle's, or auto: learn it where there are enough parts." default:"auto" enum:"auto,learn,keep" placeholder:"HOW"`
-	GuardBand   float64   `help:"Scores so close to the image threshold are NotDecidable; 0: none are." default:"0" placeholder:"SCORE"`
-	Plot        string    `help:"File for the histogram (SVG); without it calibration-ID.svg in the bundle." placeholder:"FILE"`
-	DryRun      bool      `help:"Learn and show, but write nothing."`
-	Pool        poolFlags `embed:""`
+	Bundle        string    `required:"" help:"Folder of the model; its calibrations.yaml gets a new entry." placeholder:"DIR"`
+	Good          []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders." placeholder:"DIR"`
+	Bad           []string  `help:"Pictures of known bad parts, to be told how many would escape; no threshold is learned from them." placeholder:"DIR"`
+	Class         string    `help:"Class of the parts, for a model of several classes: each is calibrated on its own." placeholder:"NAME"`
+	FalseReject   float64   `help:"Promised share of good parts that are rejected, at most." default:"0.01" placeholder:"SHARE"`
+	Confidence    float64   `help:"Confidence of the promise." default:"0.95" placeholder:"SHARE"`
+	Gate          string    `help:"The gate threshold: learn it from parts of its own, keep the bundle's, or auto: learn it where there are enough parts." default:"auto" enum:"auto,learn,keep" placeholder:"HOW"`
+	OtherSwitches float64   `help:"With --mode adaptive: promised share of parts whose reconstruction begins elsewhere than in mode exact, at most." default:"0.01" placeholder:"SHARE"`
+	GuardBand     float64   `help:"Scores so close to the image threshold are NotDecidable; 0: none are." default:"0" placeholder:"SCORE"`
+	Plot          string    `help:"File for the histogram (SVG); without it calibration-ID.svg in the bundle." placeholder:"FILE"`
+	DryRun        bool      `help:"Learn and show, but write nothing."`
+	Pool          poolFlags `embed:""`
 }
 
 // Help is shown below the flags.
@@ -67,10 +68,12 @@ func (c *calibrateCommand) Run(env *environment) error {
 		Promise:   evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence},
 		Gate:      c.Gate,
 		GuardBand: c.GuardBand,
-		Software:  "gladd " + version,
-		Begin:     func(pictures int) { env.progress.begin("inspecting", pictures) },
-		Step:      env.progress.step,
-		Log:       env.log,
+
+		OtherSwitches: c.OtherSwitches,
+		Software:      "gladd " + version,
+		Begin:         func(pictures int) { env.progress.begin("inspecting", pictures) },
+		Step:          env.progress.step,
+		Log:           env.log,
 	})
 	env.progress.end()
 	switch {
@@ -113,6 +116,15 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 	fmt.Fprintf(out, "gate threshold    %.6g   %s\n", entry.GateThreshold, gate)
 	if learned.Location != nil {
 		fmt.Fprintf(out, "maps              standardised per location, by %d other good parts\n", learned.LearningParts)
+	}
+	if settings := entry.PlanSettings; settings != nil {
+		tail := "all steps"
+		if settings.Tail != nil {
+			tail = fmt.Sprintf("%d steps", *settings.Tail)
+		}
+		fmt.Fprintf(out, "plan              %s: %.2f comparisons a part, %d probes, %s after a switch at min_step\n", entry.Method.Plan, settings.Agreement.Comparisons, len(settings.Probes), tail)
+		fmt.Fprintf(out, "agreement         %d of %d good parts switch elsewhere; at most %.4g %% at %.4g %% confidence\n",
+			settings.Agreement.OtherSwitches, settings.Agreement.Parts, 100*settings.Agreement.AtMost, 100*settings.Agreement.Confidence)
 	}
 	promise := evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence}
 	fmt.Fprintf(out, "promise           %s, for parts like these\n", promise)

@@ -284,3 +284,61 @@ func TestSelfTestIsCompared(t *testing.T) {
 		t.Errorf("found %s", found)
 	}
 }
+
+// Mode adaptive has a plan and a threshold of its own; without a calibration
+// comparisons are made in order.
+func TestCalibrateAdaptive(t *testing.T) {
+	good := goodParts(t, 60)
+	bundle := enginetest.Copy(t, enginetest.TinyA(t))
+	adaptive := func() []map[string]any {
+		code, found, stderr := gladd(t, "inspect", "--bundle", bundle, "--threads", "1", "--mode", "adaptive", good)
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return lines(t, found)
+	}
+	method := func(line map[string]any) string {
+		method := line["method"].(map[string]any)
+		return fmt.Sprint(method["mode"], " ", method["plan"])
+	}
+	if first := adaptive()[0]; method(first) != "adaptive exact" || len(first["gate"].([]any)) < 2 {
+		t.Errorf("without a calibration: found %s, %v", method(first), first["gate"])
+	}
+
+	arguments := []string{"calibrate", "--bundle", bundle, "--good", good, "--false-reject", "0.3", "--confidence", "0.98", "--mode", "adaptive", "--other-switches", "0.3", "--gate", "keep"}
+	code, stdout, stderr := gladd(t, arguments...)
+	if code != 0 || !strings.Contains(stdout, "good parts switch elsewhere; at most 30 % at 98 % confidence") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	entry := enginetest.Load(t, bundle).Calibrations[0]
+	settings := entry.PlanSettings
+	if entry.Method.Mode != engines.ModeAdaptive || settings == nil || settings.Agreement.Parts != 30 || settings.Agreement.Comparisons > 5 {
+		t.Fatalf("found %+v, %+v", entry, settings)
+	}
+	_, found, _ := gladd(t, "inspect", "--bundle", bundle, "--threads", "1", "--mode", "exact", good)
+	exact, others := lines(t, found), 0
+	for i, line := range adaptive() {
+		if method(line) != "adaptive "+entry.Method.Plan || line["calibration_id"] != entry.ID {
+			t.Fatalf("found %s, calibration %v", method(line), line["calibration_id"])
+		}
+		if exact[i]["calibration_id"] != nil || exact[i]["evaluation"] != "Undefined" {
+			t.Fatalf("a threshold of another plan serves mode exact: %v", exact[i])
+		}
+		if line["switch_timestep"] != exact[i]["switch_timestep"] || line["switch_reason"] != exact[i]["switch_reason"] {
+			others++
+		}
+	}
+	if others > 18 {
+		t.Errorf("%d of 60 parts switch elsewhere than in mode exact", others)
+	}
+
+	// What cannot be promised is refused.
+	code, _, stderr = gladd(t, append(arguments, "--other-switches", "0")...)
+	if code != 2 || !strings.Contains(stderr, "other switches") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	code, _, stderr = gladd(t, "calibrate", "--bundle", bundle, "--good", good, "--false-reject", "0.05", "--mode", "adaptive")
+	if code != 2 || !strings.Contains(stderr, "to choose the plan of comparisons (--mode adaptive)") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}

@@ -16,7 +16,7 @@ import (
 type poolFlags struct {
 	Engine   engineFlags `embed:""`
 	Parallel int         `help:"Pictures inspected side by side; 0: one for each processor where the networks are small, otherwise one." default:"0" placeholder:"N"`
-	Mode     string      `help:"How GLAD is computed: exact or adaptive (this version has exact)." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode     string      `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
 }
 
 // open opens copies of a model; the function closes them.

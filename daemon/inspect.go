@@ -27,7 +27,7 @@ type inspectCommand struct {
 	Bundle   string      `required:"" help:"Folder of the model." placeholder:"DIR"`
 	Pictures []string    `arg:"" name:"IMAGE|DIR" help:"Picture files (PNG, JPEG, TIFF, BMP), and folders, searched with all folders below."`
 	Engine   engineFlags `embed:""`
-	Mode     string      `help:"How GLAD is computed: exact or adaptive (this version has exact)." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode     string      `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
 	Class    string      `help:"Class of the parts, for a model of several classes." placeholder:"NAME"`
 	Format   string      `help:"What goes to stdout for each picture: json, or text for people." default:"json" enum:"json,text" placeholder:"NAME"`
 	Trace    string      `help:"Write overlay, anomaly map, reconstruction and result of each picture below this folder." placeholder:"DIR"`

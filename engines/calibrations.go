@@ -39,8 +39,27 @@ type Calibration struct {
 	ImageHealth     *ImageHealth   `yaml:"image_health,omitempty"`     // nil: every picture is fit
 	SelfTest        *SelfTest      `yaml:"self_test,omitempty"`        // nil: the self-test has nothing to compare with
 	GateCurves      *GateCurves    `yaml:"gate_curves,omitempty"`
+	PlanSettings    *PlanSettings  `yaml:"plan_settings,omitempty"` // nil for plan exact
 	LearnedFrom     map[string]any `yaml:"learned_from,omitempty"`
 	Promise         map[string]any `yaml:"promise,omitempty"`
+}
+
+// PlanSettings are what a plan of mode adaptive does: the terms are those of
+// pipeline.Plan.
+type PlanSettings struct {
+	Probes    []int      `yaml:"probes,flow,omitempty"` // timesteps
+	Margin    float64    `yaml:"margin"`                // of the gate score
+	Tail      *int       `yaml:"tail,omitempty"`        // steps; nil: all
+	Agreement *Agreement `yaml:"agreement,omitempty"`
+}
+
+// Agreement says how often a plan switches where comparisons in order do.
+type Agreement struct {
+	Parts         int     `yaml:"parts"`          // good parts that were compared at every step
+	OtherSwitches int     `yaml:"other_switches"` // of them
+	AtMost        float64 `yaml:"at_most"`        // the promised share of parts that switch elsewhere
+	Confidence    float64 `yaml:"confidence"`
+	Comparisons   float64 `yaml:"comparisons"` // of a part, in the mean
 }
 
 // ImageHealth limits what a fit picture is, at the networks' size. Brightness
@@ -90,6 +109,25 @@ type GateCurves struct {
 	LargestOverhang float64 `yaml:"largest_overhang"`
 	Overhang95      float64 `yaml:"overhang_95"`
 }
+
+// Modes say how GLAD is computed.
+const (
+	// ModeExact computes it as its authors do.
+	ModeExact = "exact"
+	// ModeAdaptive leaves out what calibration found to change nothing.
+	ModeAdaptive = "adaptive"
+)
+
+// Plans say which comparisons are made, in which order, and what follows.
+const (
+	// PlanExact compares in order. It is the only plan of ModeExact, and that of
+	// ModeAdaptive without a calibration for another.
+	PlanExact = "exact"
+	// PlanLatestFirst compares at the last step first.
+	PlanLatestFirst = "latest-first"
+	// PlanShortTail does, and takes fewer steps after a switch at the minimal step.
+	PlanShortTail = "short-tail"
+)
 
 // Method is how scores come about. Scores of different methods are not
 // comparable.
@@ -252,11 +290,33 @@ func parseCalibrations(path string, data []byte) ([]Calibration, error) {
 				return nil, document.Errorf(prefix+"location.sha256", "expected 64 lower-case hex digits, found %q", location.SHA256)
 			}
 		}
+		if err := checkPlan(document, prefix, calibration); err != nil {
+			return nil, err
+		}
 		if threshold := calibration.RegionThreshold; threshold != nil && !finite(*threshold) {
 			return nil, document.Errorf(prefix+"region_threshold", "expected a number, found %v", *threshold)
 		}
 	}
 	return content.Calibrations, nil
+}
+
+// checkPlan makes sure that a plan and its settings belong together. Whether the
+// probes are steps of the bundle is seen when the plan is used.
+func checkPlan(document *strictyaml.Document, prefix string, calibration Calibration) error {
+	settings := calibration.PlanSettings
+	if (settings != nil) != (calibration.Method.Mode == ModeAdaptive && calibration.Method.Plan != PlanExact) {
+		return document.Errorf(prefix+"plan", "expected plan_settings with a plan of mode adaptive, and only with one; found mode %s, plan %s", calibration.Method.Mode, calibration.Method.Plan)
+	}
+	switch {
+	case settings == nil:
+	case !finiteAndNotNegative(settings.Margin):
+		return document.Errorf(prefix+"plan_settings.margin", "expected a number of at least 0, found %v", settings.Margin)
+	case settings.Tail != nil && *settings.Tail < 0:
+		return document.Errorf(prefix+"plan_settings.tail", "expected at least 0 steps, found %d", *settings.Tail)
+	case (settings.Tail != nil) != (calibration.Method.Plan == PlanShortTail):
+		return document.Errorf(prefix+"plan_settings.tail", "expected with plan %s, and only with it; found plan %s", PlanShortTail, calibration.Method.Plan)
+	}
+	return nil
 }
 
 func finite(value float64) bool {
@@ -279,6 +339,9 @@ const (
 // bundle has none; the newest if there are several. It is nil unless the state
 // is [Calibrated].
 func (b *Bundle) Calibration(method Method, class string) (*Calibration, CalibrationState) {
+	if method.Plan == PlanExact {
+		method.Mode = ModeExact // comparisons in order are the same in every mode
+	}
 	state := Uncalibrated
 	for i := len(b.Calibrations) - 1; i >= 0; i-- {
 		calibration := &b.Calibrations[i]

@@ -2,7 +2,7 @@
 diffusers' folders, DINO's ViT-B/8, 512 pixels, by the documented recipe. Each graph is compared with PyTorch by the
 export itself.
 
-Takes about 15 GB of memory and half an hour on two cores: `make test-training-official`.
+Takes up to 20 GB of memory and an hour on two cores: `make test-training-official`.
 """
 
 import json
@@ -23,7 +23,7 @@ TRAINING = Path(__file__).parents[1]
 GLADD = Path(os.environ.get("GLADD", TRAINING.parent / "bin" / "gladd"))
 SIZE = 512
 
-pytestmark = pytest.mark.skipif(not os.environ.get("GLADD_OFFICIAL"), reason="takes half an hour; make test-training-official")
+pytestmark = pytest.mark.skipif(not os.environ.get("GLADD_OFFICIAL"), reason="takes an hour; make test-training-official")
 
 
 @pytest.fixture(scope="module")

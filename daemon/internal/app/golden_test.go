@@ -30,7 +30,7 @@ func openModel(t testing.TB, bundle *engines.Bundle) *inspection.Model {
 			t.Error(err)
 		}
 	})
-	model, err := opened.OpenModel(t.Context(), bundle, app.ModeExact)
+	model, err := opened.OpenModel(t.Context(), bundle, engines.ModeExact)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,11 +264,11 @@ func TestEngines(t *testing.T) {
 		t.Fatal(err)
 	}
 	bundle := enginetest.Load(t, enginetest.Micro(t))
-	if _, err := opened.OpenModel(t.Context(), bundle, "adaptive"); err == nil || !strings.Contains(err.Error(), "mode adaptive: expected exact") {
+	if _, err := opened.OpenModel(t.Context(), bundle, "quick"); err == nil || !strings.Contains(err.Error(), `mode: expected exact or adaptive, found "quick"`) {
 		t.Errorf("another mode: found %v", err)
 	}
 	for range 2 { // the second model shares the first one's networks
-		if _, err := opened.OpenModel(t.Context(), bundle, app.ModeExact); err != nil {
+		if _, err := opened.OpenModel(t.Context(), bundle, engines.ModeExact); err != nil {
 			t.Error(err)
 		}
 	}

@@ -6,18 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
 	"gladd/pipeline"
 )
-
-// ModeExact computes GLAD as its authors do.
-const ModeExact = "exact"
-
-// PlanExact is the order of comparisons of [ModeExact].
-const PlanExact = "exact"
 
 // Engines run the networks of bundles. Bundles of one model share theirs.
 type Engines struct {
@@ -47,8 +42,8 @@ func (e *Engines) Close() error {
 // OpenModel makes a bundle ready to inspect in a mode. The model ends with the
 // engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*inspection.Model, error) {
-	if mode != ModeExact {
-		return nil, fmt.Errorf("mode %s: expected %s; this version of gladd has no other", mode, ModeExact)
+	if mode != engines.ModeExact && mode != engines.ModeAdaptive {
+		return nil, fmt.Errorf("mode: expected %s or %s, found %q", engines.ModeExact, engines.ModeAdaptive, mode)
 	}
 	networks, open := e.networks[bundle.ModelDigest]
 	if !open {
@@ -59,16 +54,11 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 		e.networks[bundle.ModelDigest] = networks
 	}
 	model := &inspection.Model{Bundle: bundle, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
-	model.Method = engines.Method{
-		Backend:   model.Runtime.Backend,
-		Precision: model.Runtime.Precision,
-		Mode:      mode,
-		Plan:      PlanExact,
-	}
 	names := bundle.Manifest.Classes
 	if len(names) == 0 {
 		names = []string{""}
 	}
+	model.Method = chooseMethod(bundle, model.Runtime, mode, names)
 	var learned []inspection.Learned
 	for _, class := range names {
 		calibration, state := bundle.Calibration(model.Method, class)
@@ -92,6 +82,27 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 	return model, err
 }
 
+// chooseMethod takes the shortest plan of a mode that all classes are calibrated
+// for. Without one, comparisons are made in order.
+func chooseMethod(bundle *engines.Bundle, runtime engines.Runtime, mode string, classes []string) engines.Method {
+	method := engines.Method{Backend: runtime.Backend, Precision: runtime.Precision, Mode: mode, Plan: engines.PlanExact}
+	if mode == engines.ModeExact {
+		return method
+	}
+	for _, plan := range []string{engines.PlanShortTail, engines.PlanLatestFirst} {
+		method.Plan = plan
+		missing := func(class string) bool {
+			calibration, _ := bundle.Calibration(method, class)
+			return calibration == nil
+		}
+		if !slices.ContainsFunc(classes, missing) {
+			return method
+		}
+	}
+	method.Plan = engines.PlanExact
+	return method
+}
+
 // learnedBy is what a calibration holds for inspections; nothing without one.
 func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned inspection.Learned, err error) {
 	if calibration == nil {
@@ -101,6 +112,7 @@ func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned i
 	learned.Thresholds = &thresholds
 	learned.Health = inspection.HealthLimits(calibration)
 	learned.GateThreshold = &calibration.GateThreshold
+	learned.Plan = inspection.Plan(calibration)
 	learned.Location, err = inspection.Location(m.Bundle, calibration)
 	return learned, err
 }

@@ -50,7 +50,10 @@ type CalibrateOptions struct {
 	Promise   Promise
 	Gate      string
 	GuardBand float64
-	Software  string
+	// OtherSwitches is the promised share of parts that switch elsewhere under
+	// mode adaptive than under exact, with the promise's confidence.
+	OtherSwitches float64
+	Software      string
 
 	class int // its index
 
@@ -108,7 +111,14 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	done.Copies = len(options.Good) + len(options.Bad) - len(good) - len(bad)
 	adaptive := model.Bundle.Manifest.Denoise.Threshold > 0
 	standardise := model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation
-	if done.LearningParts, done.LearnedGate, err = planLearning(options, len(good), adaptive, standardise); err != nil {
+	planned := model.Method.Mode == engines.ModeAdaptive && adaptive
+	agreed := Promise{FalseReject: options.OtherSwitches, Confidence: options.Promise.Confidence}
+	if planned {
+		if err := agreed.check(); err != nil {
+			return nil, UsageError{fmt.Errorf("other switches: %w", err)}
+		}
+	}
+	if done.LearningParts, done.LearnedGate, err = planLearning(options, len(good), adaptive, standardise, planned); err != nil {
 		return nil, UsageError{err}
 	}
 
@@ -134,11 +144,22 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		}
 		done.Location = learns.location
 	}
+	if bad, err = learns.inspect(ctx, bad, done); err != nil {
+		return nil, err
+	}
+	entry.Method.Mode, entry.Method.Plan = engines.ModeExact, engines.PlanExact
+	if planned {
+		if err := learns.choosePlan(ctx, entry, learning, bad); err != nil {
+			return nil, err
+		}
+	}
 	if judged, err = learns.inspect(ctx, judged, done); err != nil {
 		return nil, err
 	}
-	if bad, err = learns.inspect(ctx, bad, done); err != nil {
-		return nil, err
+	if planned {
+		if entry.PlanSettings.Agreement, err = agreement(learns.plan, judged, entry.GateThreshold, agreed); err != nil {
+			return nil, err
+		}
 	}
 	if needed := options.Promise.PartsNeeded(); len(judged) < needed {
 		return nil, fmt.Errorf("%d pictures gave no score, and without them %d good parts are left; %s needs %d", done.Unscored, len(judged), options.Promise, needed)
@@ -166,18 +187,21 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 // planLearning says how many good parts learn what decides a score, the gate
 // threshold and the statistics of maps, and whether the former is learned. It
 // refuses when too few are left to keep the promise.
-func planLearning(options CalibrateOptions, good int, adaptive, standardise bool) (learning int, gate bool, err error) {
+func planLearning(options CalibrateOptions, good int, adaptive, standardise, planned bool) (learning int, gate bool, err error) {
 	needed := options.Promise.PartsNeeded()
 	spare := good - needed
 	gate = adaptive && (options.Gate == GateLearn || options.Gate == GateAuto && spare >= learningParts)
 	share := 4
 	what := "to learn the gate threshold"
+	if planned {
+		what = "to choose the plan of comparisons (--mode adaptive)"
+	}
 	if standardise {
 		// Each place of the map has its own figures to learn.
 		share = 2
 		what = "to learn how the maps of good parts run (score.standardise: location)"
 	}
-	if gate || standardise {
+	if gate || standardise || planned {
 		learning = max(learningParts, spare/share)
 	}
 	if good-learning >= needed {
@@ -292,7 +316,8 @@ func gateCurves(samples []*sample) *engines.GateCurves {
 // referenceSelfTest notes what the self-test gives under the new gate
 // threshold.
 func (c *Calibrated) referenceSelfTest(ctx context.Context, model *inspection.Model, class int) error {
-	outcome := model.SelfTest(ctx, class, &c.Entry.GateThreshold, c.Location)
+	plan := inspection.Plan(&c.Entry)
+	outcome := model.SelfTest(ctx, class, &c.Entry.GateThreshold, c.Location, &plan)
 	if !outcome.Scored {
 		return errors.New("self-test: " + outcome.Reason.Detail)
 	}

@@ -13,6 +13,7 @@ type learner struct {
 	options  CalibrateOptions
 	adaptive bool
 	location *pipeline.Location // what maps are standardised by; empty: nothing
+	plan     pipeline.Plan      // that the new entry is for
 }
 
 // inspect makes all comparisons, down to the last step, and returns the samples
@@ -23,7 +24,7 @@ func (l *learner) inspect(ctx context.Context, samples []*sample, done *Calibrat
 	if l.adaptive {
 		unreached = math.MaxFloat64
 	}
-	if err := inspectSamples(ctx, l.options, samples, unreached, l.location, l.options.Step); err != nil {
+	if err := inspectSamples(ctx, l.options, samples, unreached, l.location, &pipeline.Plan{}, l.options.Step); err != nil {
 		return nil, err
 	}
 	scored := scoredOnly(samples)
@@ -34,16 +35,16 @@ func (l *learner) inspect(ctx context.Context, samples []*sample, done *Calibrat
 	return scored, nil
 }
 
-// again inspects those samples that the gate threshold makes switch: they are
-// reconstructed otherwise.
+// again inspects those samples that the gate threshold or the plan makes go
+// another way: they are reconstructed otherwise.
 func (l *learner) again(ctx context.Context, samples []*sample, gateThreshold float64) error {
 	var switching []*sample
 	for _, each := range samples {
-		if l.adaptive && each.highestGate() > gateThreshold {
+		if l.adaptive && each.highestGate() > gateThreshold || l.plan.Tail != nil {
 			switching = append(switching, each)
 		}
 	}
-	if err := inspectSamples(ctx, l.options, switching, gateThreshold, l.location, func() {}); err != nil {
+	if err := inspectSamples(ctx, l.options, switching, gateThreshold, l.location, &l.plan, func() {}); err != nil {
 		return err
 	}
 	if lost := len(switching) - len(scoredOnly(switching)); lost > 0 {

@@ -70,7 +70,7 @@ func distinct(ctx context.Context, options CalibrateOptions, files []capture.Fil
 
 // inspectSamples inspects pictures under a gate threshold, their maps
 // standardised by statistics of good parts' unless those are empty.
-func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sample, gateThreshold float64, location *pipeline.Location, step func()) error {
+func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sample, gateThreshold float64, location *pipeline.Location, plan *pipeline.Plan, step func()) error {
 	err := each(ctx, options.Models, len(samples), func(model *inspection.Model, i int) error {
 		next := samples[i]
 		picture, err := capture.ReadPicture(next.Path, 0)
@@ -78,7 +78,7 @@ func inspectSamples(ctx context.Context, options CalibrateOptions, samples []*sa
 			options.Log.Error("picture cannot be read", "error", err)
 			return nil // it has no score
 		}
-		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: options.class, GateThreshold: &gateThreshold, Location: location, AnyHealth: true})
+		next.outcome = model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: options.class, GateThreshold: &gateThreshold, Location: location, Plan: plan, AnyHealth: true})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

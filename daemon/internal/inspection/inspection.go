@@ -43,6 +43,8 @@ type Learned struct {
 	GateThreshold *float64
 	// Location holds how good parts' maps run; nil: maps stay as they are.
 	Location *pipeline.Location
+	// Plan of the comparisons.
+	Plan pipeline.Plan
 }
 
 // New prepares inspections.
@@ -65,6 +67,8 @@ type Part struct {
 	GateThreshold *float64
 	// Location replaces the model's statistics of good parts' maps, unless nil.
 	Location *pipeline.Location
+	// Plan replaces the model's, unless nil.
+	Plan *pipeline.Plan
 	// AnyHealth says that the limits of image health do not matter.
 	AnyHealth bool
 }
@@ -149,6 +153,9 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if part.Location == nil {
 		part.Location = learned.Location
 	}
+	if part.Plan == nil {
+		part.Plan = &learned.Plan
+	}
 	began := time.Now()
 	size := in.options.Parameters.Image
 	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
@@ -170,6 +177,7 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 
 		GateThreshold: part.GateThreshold,
 		Location:      part.Location,
+		Plan:          *part.Plan,
 	})
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())

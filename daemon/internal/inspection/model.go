@@ -69,9 +69,19 @@ func Location(bundle *engines.Bundle, calibration *engines.Calibration) (*pipeli
 	return location, nil
 }
 
-// SelfTest inspects a picture of nothing, a ramp. A gate threshold and
-// statistics of good parts' maps replace the model's, unless nil.
-func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64, location *pipeline.Location) Outcome {
+// Plan is that of a calibration; the zero plan where it is for comparisons in
+// order, or nil.
+func Plan(calibration *engines.Calibration) pipeline.Plan {
+	if calibration == nil || calibration.PlanSettings == nil {
+		return pipeline.Plan{}
+	}
+	settings := calibration.PlanSettings
+	return pipeline.Plan{LatestFirst: true, Probes: settings.Probes, Margin: settings.Margin, Tail: settings.Tail}
+}
+
+// SelfTest inspects a picture of nothing, a ramp. A gate threshold, statistics
+// of good parts' maps and a plan replace the model's, unless nil.
+func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64, location *pipeline.Location, plan *pipeline.Plan) Outcome {
 	picture := &capture.Picture{
 		Width:  max(m.Parameters.Image.Width, capture.MinSide),
 		Height: max(m.Parameters.Image.Height, capture.MinSide),
@@ -80,13 +90,13 @@ func (m *Model) SelfTest(ctx context.Context, class int, gateThreshold *float64,
 	for i := range picture.RGB {
 		picture.RGB[i] = byte(i / 3 % picture.Width * 255 / picture.Width)
 	}
-	return m.Inspector.Inspect(ctx, Part{Picture: picture, Class: class, GateThreshold: gateThreshold, Location: location, AnyHealth: true})
+	return m.Inspector.Inspect(ctx, Part{Picture: picture, Class: class, GateThreshold: gateThreshold, Location: location, Plan: plan, AnyHealth: true})
 }
 
 // CheckSelf makes sure that every network answers, and that the self-test gives
 // what it gave when the model was calibrated.
 func (m *Model) CheckSelf(ctx context.Context, class int) error {
-	outcome := m.SelfTest(ctx, class, nil, nil)
+	outcome := m.SelfTest(ctx, class, nil, nil, nil)
 	if !outcome.Scored {
 		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
 	}

@@ -1,0 +1,193 @@
+package evaluate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"gladd/engines"
+	"gladd/pipeline"
+)
+
+// planCandidates are the plans latest first that calibration tries, from the
+// quickest to the surest: fewer steps are probed, and a smaller margin counts as
+// a sign of an earlier crossing. The last one compares at every step.
+func planCandidates(timesteps []int, gateThreshold float64) []pipeline.Plan {
+	last := len(timesteps) - 1
+	candidates := []pipeline.Plan{{LatestFirst: true}}
+	probes := func(gap int) (probes []int) {
+		for i := last - gap; i >= 0; i -= gap {
+			probes = append(probes, timesteps[i])
+		}
+		return probes
+	}
+	margin := gateThreshold / 10
+	for gap := last + 1; gap > 1; gap = (gap + 1) / 2 {
+		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(gap), Margin: margin})
+	}
+	return append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(1)})
+}
+
+// followed is what a plan makes of some parts.
+type followed struct {
+	otherSwitches int     // parts that switch elsewhere than under comparisons in order
+	comparisons   float64 // of a part, in the mean
+}
+
+func follow(plan pipeline.Plan, samples []*sample, gateThreshold float64) (found followed, err error) {
+	for _, each := range samples {
+		want, _, err := pipeline.Plan{}.Follow(each.curve, gateThreshold)
+		if err != nil {
+			return found, err
+		}
+		switched, comparisons, err := plan.Follow(each.curve, gateThreshold)
+		if err != nil {
+			return found, err
+		}
+		// The last step may be a switch by the threshold or at the minimal step:
+		// it is compared under every plan.
+		if switched != want {
+			found.otherSwitches++
+		}
+		found.comparisons += float64(comparisons) / float64(len(samples))
+	}
+	return found, nil
+}
+
+// choosePlan chooses the plan of an entry by the learning parts and known bad
+// ones.
+func (l *learner) choosePlan(ctx context.Context, entry *engines.Calibration, learning, bad []*sample) error {
+	plan, err := quickestPlan(append(slices.Clone(learning), bad...), entry.GateThreshold)
+	if err != nil {
+		return err
+	}
+	if plan.Tail, err = l.chooseTail(ctx, plan, learning, bad, entry.GateThreshold); err != nil {
+		return err
+	}
+	l.plan = plan
+	entry.Method.Mode, entry.Method.Plan = engines.ModeAdaptive, engines.PlanLatestFirst
+	if plan.Tail != nil {
+		entry.Method.Plan = engines.PlanShortTail
+	}
+	entry.PlanSettings = &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Tail: plan.Tail}
+	return nil
+}
+
+// quickestPlan returns the quickest candidate under which all of the learning
+// parts, good and known bad ones, switch where they do under comparisons in
+// order.
+func quickestPlan(learning []*sample, gateThreshold float64) (pipeline.Plan, error) {
+	timesteps := make([]int, len(learning[0].curve))
+	for i, point := range learning[0].curve {
+		timesteps[i] = point.Timestep
+	}
+	for _, plan := range planCandidates(timesteps, gateThreshold) {
+		found, err := follow(plan, learning, gateThreshold)
+		if err != nil {
+			return plan, err
+		}
+		if found.otherSwitches == 0 {
+			return plan, nil
+		}
+	}
+	return pipeline.Plan{}, errors.New("no plan of comparisons agrees with comparisons in order") // the last candidate compares everywhere
+}
+
+// agreement checks a plan on good parts that it was not chosen by. It refuses
+// when the promise does not hold.
+func agreement(plan pipeline.Plan, judged []*sample, gateThreshold float64, promise Promise) (*engines.Agreement, error) {
+	found, err := follow(plan, judged, gateThreshold)
+	if err != nil {
+		return nil, err
+	}
+	if !promise.kept(len(judged), found.otherSwitches+1) {
+		return nil, fmt.Errorf("the plan of comparisons switches elsewhere for %d of %d good parts that it was not chosen by; "+
+			"at most %.4g %% at %.4g %% confidence cannot be promised. More parts help, a larger --other-switches, or --mode exact",
+			found.otherSwitches, len(judged), 100*promise.FalseReject, 100*promise.Confidence)
+	}
+	return &engines.Agreement{
+		Parts: len(judged), OtherSwitches: found.otherSwitches, AtMost: promise.FalseReject, Confidence: promise.Confidence, Comparisons: found.comparisons,
+	}, nil
+}
+
+// tailTolerance is how far a shorter tail may move the scores of good parts, as a
+// share of their own spread. Below it parts keep their order but for neighbours.
+const tailTolerance = 0.15
+
+// escapeTolerance is how far a shorter tail may lower the AUROC of known bad
+// parts.
+const escapeTolerance = 0.002
+
+// chooseTail returns the fewest steps after a switch at the minimal step that
+// leave the scores of the learning parts in their places, and known bad parts as
+// far above good ones as they were; nil: all steps are needed.
+func (l *learner) chooseTail(ctx context.Context, plan pipeline.Plan, good, bad []*sample, gateThreshold float64) (*int, error) {
+	whole, err := l.under(ctx, plan, good, bad, gateThreshold)
+	if err != nil || whole == nil {
+		return nil, err
+	}
+	var chosen *int
+	steps := l.options.Models[0].Parameters.Denoise.InferenceSteps - len(good[0].curve)
+	for count := steps - 1; count >= 0; count-- {
+		plan.Tail = &count
+		short, err := l.under(ctx, plan, good, bad, gateThreshold)
+		if err != nil {
+			return nil, err
+		}
+		if short == nil || moved(whole.good, short.good) > tailTolerance || short.auroc() < whole.auroc()-escapeTolerance {
+			break
+		}
+		chosen = &count
+	}
+	return chosen, nil
+}
+
+// planScores are the scores of parts under a plan.
+type planScores struct{ good, bad []float64 }
+
+// under inspects parts under a plan; nil: one of them gave no score.
+func (l *learner) under(ctx context.Context, plan pipeline.Plan, good, bad []*sample, gateThreshold float64) (*planScores, error) {
+	samples := make([]*sample, 0, len(good)+len(bad))
+	for _, each := range slices.Concat(good, bad) {
+		samples = append(samples, &sample{File: each.File})
+	}
+	if err := inspectSamples(ctx, l.options, samples, gateThreshold, l.location, &plan, func() {}); err != nil {
+		return nil, err
+	}
+	scores := make([]float64, len(samples))
+	for i, each := range samples {
+		if !each.outcome.Scored {
+			return nil, nil
+		}
+		scores[i] = each.outcome.Result.Score
+	}
+	return &planScores{scores[:len(good)], scores[len(good):]}, nil
+}
+
+// auroc tells bad parts from good ones; 1 without bad ones.
+func (s *planScores) auroc() float64 {
+	if len(s.bad) == 0 {
+		return 1
+	}
+	ranking, _ := Rank(slices.Clone(s.bad), slices.Clone(s.good))
+	return ranking.AUROC
+}
+
+// moved is the standard deviation of the differences of two scores of the same
+// parts, as a share of the first one's own.
+func moved(before, after []float64) float64 {
+	deviation := func(value func(i int) float64) float64 {
+		var sum, squares float64
+		for i := range before {
+			sum += value(i)
+		}
+		mean := sum / float64(len(before))
+		for i := range before {
+			squares += (value(i) - mean) * (value(i) - mean)
+		}
+		return math.Sqrt(squares)
+	}
+	return deviation(func(i int) float64 { return after[i] - before[i] }) / deviation(func(i int) float64 { return before[i] })
+}
