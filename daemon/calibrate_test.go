@@ -312,7 +312,7 @@ func TestCalibrateAdaptive(t *testing.T) {
 	}
 	entry := enginetest.Load(t, bundle).Calibrations[0]
 	settings := entry.PlanSettings
-	if entry.Method.Mode != engines.ModeAdaptive || settings == nil || settings.Agreement.Parts != 30 || settings.Agreement.Comparisons > 5 {
+	if entry.Method.Mode != engines.ModeAdaptive || settings == nil || settings.Agreement.Parts != 60 || settings.Agreement.Comparisons > 5 {
 		t.Fatalf("found %+v, %+v", entry, settings)
 	}
 	_, found, _ := gladd(t, "inspect", "--bundle", bundle, "--threads", "1", "--mode", "exact", good)

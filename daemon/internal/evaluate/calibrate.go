@@ -148,16 +148,11 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		return nil, err
 	}
 	entry.Method.Mode, entry.Method.Plan = engines.ModeExact, engines.PlanExact
-	if planned {
-		if err := learns.choosePlan(ctx, entry, learning, bad); err != nil {
-			return nil, err
-		}
-	}
 	if judged, err = learns.inspect(ctx, judged, done); err != nil {
 		return nil, err
 	}
 	if planned {
-		if entry.PlanSettings.Agreement, err = agreement(learns.plan, judged, entry.GateThreshold, agreed); err != nil {
+		if err := learns.choosePlan(ctx, entry, learning, judged, bad, agreed); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,6 @@ package evaluate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,22 +11,23 @@ import (
 )
 
 // planCandidates are the plans latest first that calibration tries, from the
-// quickest to the surest: fewer steps are probed, and a smaller margin counts as
-// a sign of an earlier crossing. The last one compares at every step.
+// surest, which compares at every step, to the quickest: fewer steps are probed,
+// and a smaller margin counts as a sign of an earlier crossing.
 func planCandidates(timesteps []int, gateThreshold float64) []pipeline.Plan {
 	last := len(timesteps) - 1
-	candidates := []pipeline.Plan{{LatestFirst: true}}
 	probes := func(gap int) (probes []int) {
 		for i := last - gap; i >= 0; i -= gap {
 			probes = append(probes, timesteps[i])
 		}
 		return probes
 	}
+	candidates := []pipeline.Plan{{LatestFirst: true, Probes: probes(1)}}
 	margin := gateThreshold / 10
-	for gap := last + 1; gap > 1; gap = (gap + 1) / 2 {
+	gap := 2
+	for ; gap <= last; gap *= 2 {
 		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(gap), Margin: margin})
 	}
-	return append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(1)})
+	return append(candidates, pipeline.Plan{LatestFirst: true, Margin: margin}, pipeline.Plan{LatestFirst: true})
 }
 
 // followed is what a plan makes of some parts.
@@ -56,10 +56,10 @@ func follow(plan pipeline.Plan, samples []*sample, gateThreshold float64) (found
 	return found, nil
 }
 
-// choosePlan chooses the plan of an entry by the learning parts and known bad
-// ones.
-func (l *learner) choosePlan(ctx context.Context, entry *engines.Calibration, learning, bad []*sample) error {
-	plan, err := quickestPlan(append(slices.Clone(learning), bad...), entry.GateThreshold)
+// choosePlan chooses the plan of an entry: its comparisons by the gate scores of
+// all good parts, its tail by the learning parts and known bad ones.
+func (l *learner) choosePlan(ctx context.Context, entry *engines.Calibration, learning, judged, bad []*sample, promise Promise) error {
+	plan, agreement, err := quickestPlan(slices.Concat(learning, judged), entry.GateThreshold, promise)
 	if err != nil {
 		return err
 	}
@@ -71,45 +71,40 @@ func (l *learner) choosePlan(ctx context.Context, entry *engines.Calibration, le
 	if plan.Tail != nil {
 		entry.Method.Plan = engines.PlanShortTail
 	}
-	entry.PlanSettings = &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Tail: plan.Tail}
+	entry.PlanSettings = &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Tail: plan.Tail, Agreement: agreement}
 	return nil
 }
 
-// quickestPlan returns the quickest candidate under which all of the learning
-// parts, good and known bad ones, switch where they do under comparisons in
-// order.
-func quickestPlan(learning []*sample, gateThreshold float64) (pipeline.Plan, error) {
-	timesteps := make([]int, len(learning[0].curve))
-	for i, point := range learning[0].curve {
+// quickestPlan returns the plan with the fewest comparisons that keeps the
+// promise: at most a share of parts switches elsewhere than under comparisons in
+// order. The candidates are tested in an order that is fixed beforehand, and the
+// first that fails ends it: so the promise holds for all that passed at once,
+// without a correction for their number (Maurer et al., "Multiple comparisons in
+// drug clinical trials and preclinical assays: a-priori ordered hypotheses", 1995).
+func quickestPlan(good []*sample, gateThreshold float64, promise Promise) (plan pipeline.Plan, best *engines.Agreement, err error) {
+	timesteps := make([]int, len(good[0].curve))
+	for i, point := range good[0].curve {
 		timesteps[i] = point.Timestep
 	}
-	for _, plan := range planCandidates(timesteps, gateThreshold) {
-		found, err := follow(plan, learning, gateThreshold)
+	for _, candidate := range planCandidates(timesteps, gateThreshold) {
+		found, err := follow(candidate, good, gateThreshold)
 		if err != nil {
-			return plan, err
+			return plan, nil, err
 		}
-		if found.otherSwitches == 0 {
-			return plan, nil
+		if !promise.kept(len(good), found.otherSwitches+1) {
+			break
+		}
+		if best == nil || found.comparisons <= best.Comparisons {
+			plan, best = candidate, &engines.Agreement{
+				Parts: len(good), OtherSwitches: found.otherSwitches, AtMost: promise.FalseReject, Confidence: promise.Confidence, Comparisons: found.comparisons,
+			}
 		}
 	}
-	return pipeline.Plan{}, errors.New("no plan of comparisons agrees with comparisons in order") // the last candidate compares everywhere
-}
-
-// agreement checks a plan on good parts that it was not chosen by. It refuses
-// when the promise does not hold.
-func agreement(plan pipeline.Plan, judged []*sample, gateThreshold float64, promise Promise) (*engines.Agreement, error) {
-	found, err := follow(plan, judged, gateThreshold)
-	if err != nil {
-		return nil, err
+	if best == nil {
+		return plan, nil, fmt.Errorf("that at most %.4g %% of parts switch elsewhere, at %.4g %% confidence, takes %d good parts; %d are there. Use more, a larger --other-switches, or --mode exact",
+			100*promise.FalseReject, 100*promise.Confidence, promise.PartsNeeded(), len(good))
 	}
-	if !promise.kept(len(judged), found.otherSwitches+1) {
-		return nil, fmt.Errorf("the plan of comparisons switches elsewhere for %d of %d good parts that it was not chosen by; "+
-			"at most %.4g %% at %.4g %% confidence cannot be promised. More parts help, a larger --other-switches, or --mode exact",
-			found.otherSwitches, len(judged), 100*promise.FalseReject, 100*promise.Confidence)
-	}
-	return &engines.Agreement{
-		Parts: len(judged), OtherSwitches: found.otherSwitches, AtMost: promise.FalseReject, Confidence: promise.Confidence, Comparisons: found.comparisons,
-	}, nil
+	return plan, best, nil
 }
 
 // tailTolerance is how far a shorter tail may move the scores of good parts, as a
