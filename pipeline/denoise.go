@@ -33,7 +33,7 @@ func (in *Inspector) denoise(ctx context.Context, part Input, result *Result) er
 		in.threshold = *part.GateThreshold
 	}
 	if in.threshold <= 0 {
-		return in.walk(ctx, 0, result)
+		return in.walk(ctx, tail(len(in.steps), -1, len(in.steps)), result)
 	}
 	search := in.inOrder
 	if part.Plan.LatestFirst {
@@ -94,61 +94,47 @@ func (in *Inspector) crosses(i int) bool { return in.gate[i] > in.threshold }
 
 // goOn switches at a step, if it is to be, and walks on from there.
 func (in *Inspector) goOn(ctx context.Context, i int, tailSteps *int, result *Result) error {
-	level := in.steps[i].at
+	level, x0, count := in.steps[i].at, in.x0Gen, len(in.steps)
 	level.addNoise(in.xTest, in.z, in.noise)
 	level.predictClean(in.x0Test, in.xTest, in.eps[i])
-	next := i + 1
-	var rest []int
+	level.predictClean(in.x0Gen, in.x[i], in.eps[i])
 	switch {
 	case in.crosses(i):
-		result.SwitchReason = SwitchThreshold
-		level.predictClean(in.x0Gen, in.x[i], in.eps[i])
-		fuse(in.x0Test, in.x0Gen, in.x0Test, in.gateMap[i])
+		result.SwitchReason, result.SwitchTimestep = SwitchThreshold, in.steps[i].timestep
+		fuse(x0, in.x0Gen, in.x0Test, in.gateMap[i])
 	case in.forced:
-		result.SwitchReason = SwitchMinStep
+		result.SwitchReason, result.SwitchTimestep = SwitchMinStep, in.steps[i].timestep
+		x0 = in.x0Test
 		if tailSteps != nil {
-			rest = tail(len(in.steps), i, *tailSteps)
-			next = len(in.steps)
-			if len(rest) > 0 {
-				next = rest[0]
-			}
+			count = *tailSteps
 		}
-	default:
-		if err := in.step(i, next); err != nil {
-			return err
-		}
-		return in.walk(ctx, next, result)
 	}
-	result.SwitchTimestep = in.steps[i].timestep
-	in.levelAt(next).addNoise(in.x[next], in.x0Test, in.eps[i])
+	rest := tail(len(in.steps), i, count)
+	next := in.first(rest)
+	in.levelAt(next).addNoise(in.x[next], x0, in.eps[i])
 	if err := finite("denoise", in.steps[i].timestep, in.x[next]); err != nil {
 		return err
 	}
-	if rest == nil {
-		return in.walk(ctx, next, result)
-	}
-	for k, at := range rest {
-		to := len(in.steps)
-		if k+1 < len(rest) {
-			to = rest[k+1]
-		}
-		if err := in.predict(ctx, at, result); err != nil {
-			return err
-		}
-		if err := in.step(at, to); err != nil {
-			return err
-		}
-	}
-	return nil
+	return in.walk(ctx, rest, result)
 }
 
-// walk takes plain DDIM steps from one to the end.
-func (in *Inspector) walk(ctx context.Context, from int, result *Result) error {
-	for i := from; i < len(in.steps); i++ {
+// first is the index of the first of some steps; that of the clean latent where
+// there is none.
+func (in *Inspector) first(some []int) int {
+	if len(some) == 0 {
+		return len(in.steps)
+	}
+	return some[0]
+}
+
+// walk takes plain DDIM steps, from each to the next and from the last to the
+// clean latent.
+func (in *Inspector) walk(ctx context.Context, some []int, result *Result) error {
+	for k, i := range some {
 		if err := in.predict(ctx, i, result); err != nil {
 			return err
 		}
-		if err := in.step(i, i+1); err != nil {
+		if err := in.step(i, in.first(some[k+1:])); err != nil {
 			return err
 		}
 	}
