@@ -75,11 +75,12 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(
     if len(inputs(1)) > len(names):
         names = [*names, "class_index"]
     module = module.eval()
-    several = lambda given: given if isinstance(given, tuple) else (given,)
-    with torch.no_grad():
-        outputs = outputs[: len(several(module(*inputs(1))))]
     if half:
         round_to_half(module)
+    with torch.no_grad():
+        expected = [module(*inputs(n)) for n in batches]
+    expected = [each if isinstance(each, tuple) else (each,) for each in expected]
+    outputs = outputs[: len(expected[0])]
     dynamic = {n: {0: "N"} for n in names + outputs}
     beside = []
     # A graph over 2 GB comes in hundreds of files.
@@ -102,11 +103,9 @@ def export_graph(name, module, inputs, path, half=True, limit=LARGEST, batches=(
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for n in batches:
-        example = inputs(n)
-        with torch.no_grad():
-            expected = [output.numpy() for output in several(module(*example))]
-        for found, wanted in zip(session.run(None, {k: v.numpy() for k, v in zip(names, example)}), expected, strict=True):
+    for n, each in zip(batches, expected, strict=True):
+        fed = {k: v.numpy() for k, v in zip(names, inputs(n))}
+        for found, wanted in zip(session.run(None, fed), (output.numpy() for output in each), strict=True):
             if found.shape != wanted.shape:
                 raise TrainingError(f"{name}: the exported graph gives {found.shape} at a batch of {n}, the network {wanted.shape}")
             worst = max(worst, float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())))
