@@ -37,6 +37,13 @@ def nearest_distance(test, reconstructed):
     return (1 - cosine.amax(2)).reshape(n, 1, h, w)
 
 
+def place_distance(test, reconstructed):
+    """[N,c,h,w] twice -> [N,1,h,w]: the Euclidean distance, over sqrt(c), of the two patches at
+    the same place, each averaged over its neighbourhood of 3x3 as in PatchCore (Roth 2022)."""
+    difference = F.avg_pool2d(test - reconstructed, 3, 1, 1, count_include_pad=False)
+    return (difference**2).mean(1, keepdim=True).sqrt()
+
+
 class Gate(nn.Module):
     """The last layer's distance on the latent grid, from pictures scaled by `scale`.
 
@@ -71,15 +78,17 @@ def gaussian(sigma):
 class Score(nn.Module):
     """Distances of all layers summed, with the pixel distance, blurred: [N,1,S,S].
 
-    both: also from the reconstruction's patches to the test picture's. pixel:
+    distance: nearest, as in the paper, or place. both: also from the
+    reconstruction's patches to the test picture's nearest. pixel:
     weight of the mean absolute difference of the channels; with
     pixel_by_maximum, as in the official code, it is scaled so that its highest
     value is `pixel` times the features' highest in the same picture. sigma: of
     the blur, in the map's pixels; edges reflected.
     """
 
-    def __init__(self, features, map_size, weights=(), pixel=0.5, pixel_by_maximum=False, sigma=4.0, both=False, resolution=0):
+    def __init__(self, features, map_size, weights=(), pixel=0.5, pixel_by_maximum=False, sigma=4.0, both=False, resolution=0, distance="nearest"):
         super().__init__()
+        self.distance = distance
         self.features, self.map_size, self.weights, self.pixel = features, map_size, weights, pixel
         self.pixel_by_maximum, self.both, self.resolution = pixel_by_maximum, both, resolution
         self.register_buffer("kernel", gaussian(sigma), persistent=False)
@@ -95,9 +104,12 @@ class Score(nn.Module):
         for weight, layer in zip(self.weights or [1] * len(layers), layers, strict=True):
             if not weight:
                 continue
-            distance = nearest_distance(layer[:n], layer[n:])
-            if self.both:
-                distance = distance + nearest_distance(layer[n:], layer[:n])
+            if self.distance == "place":
+                distance = place_distance(layer[:n], layer[n:])
+            else:
+                distance = nearest_distance(layer[:n], layer[n:])
+                if self.both:
+                    distance = distance + nearest_distance(layer[n:], layer[:n])
             total = total + weight * F.interpolate(distance, size, mode="bilinear", align_corners=True)
         pixel = (test_image - reconstructed_image).abs().mean(1, keepdim=True)
         return total, F.interpolate(pixel, size, mode="bilinear", align_corners=True)

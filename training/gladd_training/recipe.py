@@ -120,12 +120,13 @@ class Score:
     map_size: int = 256  # the map's side
     object_mask: str = "none"  # none | otsu_dark | otsu_bright: only the object counts
     standardise: str = "none"  # none | location: `gladd calibrate` learns how good parts' maps run; for parts that lie still
+    distance: str = "nearest"  # nearest: to the most similar patch anywhere, as in the paper; place: to the patch at the same place, for parts that lie still
     weights: list = field(default_factory=list)  # of the layers, finest first; without them each 1
     resolution: int = 0  # the side that both pictures are brought to for the features; 0: they stay as they are
     pixel: float = 0.5  # weight of the pixels' distance beside the features'
     pixel_by_maximum: bool = False  # as in the official code: its highest value is `pixel` times the features' highest
     sigma: float = 4.0  # of the blur, in the map's pixels
-    both: bool = False  # distances from the reconstruction's patches to the part's too
+    both: bool = False  # with distance nearest: from the reconstruction's patches to the part's too
     gate_scale: float = 0.5  # the gate sees pictures of this size, 1 or 0.5; with features.path always 1
 
 
@@ -247,6 +248,8 @@ def check(recipe, path):
     need(len(recipe.score.weights) in (0, layers), "score.weights", f"{layers} numbers", recipe.score.weights)
     need(recipe.score.object_mask in ("none", "otsu_dark", "otsu_bright"), "score.object_mask", "none, otsu_dark or otsu_bright", recipe.score.object_mask)
     need(recipe.score.standardise in ("none", "location"), "score.standardise", "none or location", recipe.score.standardise)
+    need(recipe.score.distance in ("nearest", "place"), "score.distance", "nearest or place", recipe.score.distance)
+    need(not (recipe.score.both and recipe.score.distance == "place"), "score.both", "false with distance: place, which is the same both ways", recipe.score.both)
     need(recipe.score.gate_scale in (1.0, 0.5), "score.gate_scale", "1 or 0.5", recipe.score.gate_scale)
     need(16 <= recipe.score.map_size <= 4096, "score.map_size", "16 to 4096", recipe.score.map_size)
     need(1 <= recipe.score.top_k <= recipe.score.map_size**2, "score.top_k", f"1 to {recipe.score.map_size**2}, the map's pixels", recipe.score.top_k)

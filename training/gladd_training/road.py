@@ -308,7 +308,8 @@ class Road:
             "unet": unet,
             "vae_decoder": graphs.Decoder(autoencoder),
             "dino_gate": graphs.Gate(features, size, 1 if recipe.features.path else score.gate_scale),
-            "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both, score.resolution).to(self.run.device),
+            "dino_score": graphs.Score(features, score.map_size, score.weights, score.pixel, score.pixel_by_maximum, score.sigma, score.both, score.resolution,
+                                       score.distance).to(self.run.device),  # fmt: skip
         }
 
     def denoise(self, modules):

@@ -1,7 +1,9 @@
 """Measurements while a model is being made: what to set, what each part of GLAD brings, and what a plain detector finds."""
 
 import argparse
+import copy
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -60,12 +62,13 @@ def read_labelled(folder, width, height):
     return Labelled(np.stack(found), np.array([k != "good" for k in kinds]), kinds, whole)
 
 
-def synthetic(good, seed, settings):
-    """Good pictures, and the same once more with a synthetic anomaly each: to choose settings by, without a defective part."""
+def synthetic(good, seed, settings, each=1):
+    """Good pictures, and `each` times the same with a synthetic anomaly: to choose settings by, without a defective part."""
     rng, textures = generators(seed, "study", 0), Textures(settings.textures or None)
-    damaged, masks = zip(*(synthesise(p, rng, textures, settings.where, settings.small) for p in good))
+    damaged, masks = zip(*(synthesise(p, rng, textures, settings.where, settings.small) for _ in range(each) for p in good))
     masks = np.concatenate([np.zeros((len(good), *good.shape[1:3]), bool), np.stack(masks)])
-    return Labelled(np.concatenate([good, np.stack(damaged)]), np.arange(2 * len(good)) >= len(good), ["good"] * len(good) + ["synthetic"] * len(good), masks)
+    kinds = ["good"] * len(good) + ["synthetic"] * len(damaged)
+    return Labelled(np.concatenate([good, np.stack(damaged)]), np.arange(len(kinds)) >= len(good), kinds, masks)
 
 
 def measure(modules, labelled, denoise, top_k, fusion=True, name="inspecting"):
@@ -191,25 +194,29 @@ def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps)
     return rows
 
 
-def score_grid(modules, labelled, denoise, score, pixels, sigmas, top_ks):
-    """For each pixel weight, blur and number of pixels: AUROC. All from one reconstruction of each part."""
-    features, pixel, i = [], [], 0
+def score_grid(modules, labelled, denoise, score, distances, pixels, sigmas, top_ks):
+    """For each distance, pixel weight, blur and number of pixels: AUROC. All from one reconstruction of each part."""
+    scored = {d: copy.copy(modules["dino_score"]) for d in distances}
+    for distance, module in scored.items():
+        module.distance = distance
+    features, pixel, i = {d: [] for d in distances}, [], 0
     for found in glad.inspect_all(modules, labelled.pictures, denoise):
         images = pictures.to_tensor(labelled.pictures[i : i + len(found.maps)])
         device = next(modules["unet"].parameters()).device
         with torch.no_grad():
-            for kept, distance in zip((features, pixel), modules["dino_score"].distances(images.to(device), found.reconstructions.to(device)), strict=True):
-                kept.append(distance.cpu())
+            for distance, module in scored.items():
+                of_features, of_pixels = module.distances(images.to(device), found.reconstructions.to(device))
+                features[distance].append(of_features.cpu())
+        pixel.append(of_pixels.cpu())
         i += len(images)
     rows = []
-    for weight in pixels:
-        for sigma in sigmas:
-            how = Score(None, score.map_size, pixel=weight, pixel_by_maximum=score.pixel_by_maximum, sigma=sigma)
-            maps = torch.cat([how.combined(f, p)[:, 0] for f, p in zip(features, pixel, strict=True)])
-            for top_k in top_ks:
-                scores = maps.flatten(1).topk(top_k, 1).values.mean(1).numpy()
-                row = {"pixel": weight, "sigma": sigma, "top_k": top_k, **figures(labelled, scores)}
-                rows.append({**row, "kinds": by_kind(labelled, scores), "scores": scores.tolist()})
+    for distance, weight, sigma in itertools.product(distances, pixels, sigmas):
+        how = Score(None, score.map_size, pixel=weight, pixel_by_maximum=score.pixel_by_maximum, sigma=sigma)
+        maps = torch.cat([how.combined(f, p)[:, 0] for f, p in zip(features[distance], pixel, strict=True)])
+        for top_k in top_ks:
+            scores = maps.flatten(1).topk(top_k, 1).values.mean(1).numpy()
+            row = {"distance": distance, "pixel": weight, "sigma": sigma, "top_k": top_k, **figures(labelled, scores)}
+            rows.append({**row, "kinds": by_kind(labelled, scores), "scores": scores.tolist()})
     return rows
 
 
@@ -225,6 +232,7 @@ def parser():
             c.add_argument("--run", required=True, metavar="DIR", help="gladd-train's --out")
             c.add_argument("--held-out", required=held_out, metavar="DIR", help="good parts that it was not trained on")
             c.add_argument("--count", type=int, default=60, metavar="N", help="how many of those; default 60")
+            c.add_argument("--anomalies", type=int, default=1, metavar="N", help="how many synthetic anomalies to try on each of those, each by itself; default 1")
             c.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
         c.add_argument("--json", metavar="FILE", help="write the rows there too, with the score of each picture")
         c.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
@@ -233,7 +241,8 @@ def parser():
     c = command("settings", "What to set in denoise: tries steps on held-out parts, half of them with synthetic anomalies. No defective part is needed.")
     c.add_argument("--steps", default="300,500,700", metavar="LIST", help="T, comma-separated")
     c.add_argument("--min-steps", default="150,250,350", metavar="LIST", help="lowest steps, comma-separated")
-    c = command("score", "What to set in score: tries pixel weights, blurs and top_k on held-out parts, half of them with synthetic anomalies, or on a labelled set.", held_out=False)
+    c = command("score", "What to set in score: tries distances, pixel weights, blurs and top_k on held-out parts, half of them with synthetic anomalies, or on a labelled set.", held_out=False)
+    c.add_argument("--distances", default="nearest,place", metavar="LIST", help="nearest, place or both of them")
     c.add_argument("--pixels", default="0,0.5,1,2,5", metavar="LIST", help="pixel weights, comma-separated")
     c.add_argument("--sigmas", default="4", metavar="LIST", help="of the blur, comma-separated")
     c.add_argument("--top-ks", default="50,250,1000", metavar="LIST", help="how many pixels of the map, comma-separated")
@@ -279,8 +288,13 @@ def run(arguments):
         return [{"name": "nearest neighbours", **figures(labelled, scores, maps), "kinds": by_kind(labelled, scores), "scores": scores.tolist()}]
     recipe, device = load(options.recipe), chosen_device(options.device)
     size, top_k = (recipe.image.width, recipe.image.height), recipe.score.top_k
+    if options.anomalies < 1:
+        raise TrainingError(f"--anomalies: expected at least 1, found {options.anomalies}")
     if options.command == "score":
-        grid = (numbers("--pixels", options.pixels, float), numbers("--sigmas", options.sigmas, float), numbers("--top-ks", options.top_ks, int))
+        distances = options.distances.split(",")
+        if not set(distances) <= {"nearest", "place"}:
+            raise TrainingError(f"--distances: expected nearest, place or both with a comma, found {options.distances!r}")
+        grid = (distances, numbers("--pixels", options.pixels, float), numbers("--sigmas", options.sigmas, float), numbers("--top-ks", options.top_ks, int))
         if (options.data is None) == (options.held_out is None):
             raise TrainingError("expected either --held-out or --data")
     if options.command == "settings":
@@ -296,7 +310,7 @@ def run(arguments):
         if recipe.half:
             round_to_half(unet)
     held_out = pictures.read_all(options.held_out, *size, options.count) if options.held_out else None
-    labelled = synthetic(held_out, recipe.seed, recipe.anomalies) if getattr(options, "data", None) is None else read_labelled(options.data, *size)
+    labelled = synthetic(held_out, recipe.seed, recipe.anomalies, options.anomalies) if getattr(options, "data", None) is None else read_labelled(options.data, *size)
     modules = road.modules()
     if options.command == "settings":
         return settings_grid(modules, labelled, held_out, recipe.denoise, top_k, steps, min_steps)

@@ -64,3 +64,14 @@ def test_a_picture_has_no_distance_to_itself():
         same = graphs.Score(features, SIZE, sigma=2.0, both=True)(images(), images())
         other = graphs.Score(features, SIZE, sigma=2.0, both=True)(images(), images().flip(0))
     assert np.abs(same.numpy()).max() < 1e-4 < other.mean()
+
+
+def test_the_distance_by_place_sees_what_only_moved():
+    maps = torch.randn(1, 8, 6, 6, generator=torch.Generator().manual_seed(1))
+    moved = maps.roll(2, 3)
+    assert graphs.place_distance(maps, maps).max() == 0
+    assert graphs.nearest_distance(maps, moved).max() < 1e-5 < 0.1 < graphs.place_distance(maps, moved).min()
+    # Over 3x3, of which a corner has 4: 1 everywhere in one of 4 channels is sqrt(1/4).
+    one = torch.zeros(1, 4, 5, 5)
+    one[:, 0] = 1
+    torch.testing.assert_close(graphs.place_distance(one, torch.zeros_like(one)), torch.full((1, 1, 5, 5), 0.5))

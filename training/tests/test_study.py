@@ -85,7 +85,7 @@ def test_the_score_grid_scores_as_the_bundle_does(trained):
     recipe = load(RECIPE)
     common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run")]
     held_out = ["--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
-    grid = ["--pixels", f"0,{recipe.score.pixel}", "--sigmas", str(recipe.score.sigma), "--top-ks", f"10,{recipe.score.top_k}"]
+    grid = ["--distances", "nearest", "--pixels", f"0,{recipe.score.pixel}", "--sigmas", str(recipe.score.sigma), "--top-ks", f"10,{recipe.score.top_k}"]
     rows = study.run(["score", *common, *grid, "--data", str(trained / "parts")])
     assert [(r["pixel"], r["top_k"]) for r in rows] == [(0, 10), (0, recipe.score.top_k), (recipe.score.pixel, 10), (recipe.score.pixel, recipe.score.top_k)]
     road = Road(recipe, trained / "parts" / "train" / "good", Run(trained / "run", recipe.seed, torch.device("cpu"), progress=False))
@@ -93,7 +93,10 @@ def test_the_score_grid_scores_as_the_bundle_does(trained):
     scores, _, _ = study.measure(modules, study.read_labelled(trained / "parts", 64, 64), road.denoise(modules), recipe.score.top_k)
     assert rows[3]["scores"] == pytest.approx(scores.tolist(), rel=1e-4)
     assert rows[0]["scores"] != rows[2]["scores"]
-    assert len(study.run(["score", *common, *held_out, "--pixels", "1", "--top-ks", "10"])[0]["scores"]) == 8
+    nearest, place = study.run(["score", *common, *held_out, "--pixels", "1", "--top-ks", "10"])
+    assert (nearest["distance"], place["distance"]) == ("nearest", "place") and len(nearest["scores"]) == 8 and nearest["scores"] != place["scores"]
+    with pytest.raises(TrainingError, match="--distances: expected nearest, place"):
+        study.run(["score", *common, *held_out, "--distances", "far"])
     with pytest.raises(TrainingError, match="--top-ks: expected numbers"):
         study.run(["score", *common, *held_out, "--top-ks", "ten"])
     with pytest.raises(TrainingError, match="either --held-out or --data"):
