@@ -56,6 +56,14 @@ func call(ctx context.Context, name string, timestep int, stage *time.Duration, 
 	began := time.Now()
 	err := run()
 	*stage += time.Since(began)
+	if err != nil {
+		return failed(name, timestep, err)
+	}
+	return finite(name, timestep, output)
+}
+
+// failed is the error of a call of the models.
+func failed(name string, timestep int, err error) error {
 	var notFinite interface {
 		error
 		NotFinite() (index int, value float32)
@@ -64,10 +72,7 @@ func call(ctx context.Context, name string, timestep int, stage *time.Duration, 
 		index, value := notFinite.NotFinite()
 		return &NumericError{Call: name, Timestep: timestep, Index: index, Value: value, Err: err}
 	}
-	if err != nil {
-		return &CallError{Call: name, Timestep: timestep, Err: err}
-	}
-	return finite(name, timestep, output)
+	return &CallError{Call: name, Timestep: timestep, Err: err}
 }
 
 func finite(name string, timestep int, values []float32) error {

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"math"
 	"slices"
+	"time"
 )
 
 // trajectory holds the states of a part between noise and clean latent, by the
@@ -33,7 +35,7 @@ func (in *Inspector) denoise(ctx context.Context, part Input, result *Result) er
 		in.threshold = *part.GateThreshold
 	}
 	if in.threshold <= 0 {
-		return in.walk(ctx, tail(len(in.steps), -1, len(in.steps)), result)
+		return in.walk(ctx, tail(len(in.steps), -1, len(in.steps), in.rest[:0]), result)
 	}
 	search := in.inOrder
 	if part.Plan.LatestFirst {
@@ -109,7 +111,7 @@ func (in *Inspector) goOn(ctx context.Context, i int, tailSteps *int, result *Re
 			count = *tailSteps
 		}
 	}
-	rest := tail(len(in.steps), i, count)
+	rest := tail(len(in.steps), i, count, in.rest[:0])
 	next := in.first(rest)
 	in.levelAt(next).addNoise(in.x[next], x0, in.eps[i])
 	if err := finite("denoise", in.steps[i].timestep, in.x[next]); err != nil {
@@ -161,6 +163,7 @@ func (in *Inspector) predictTo(ctx context.Context, first, end int, result *Resu
 func (in *Inspector) predict(ctx context.Context, i int, result *Result) error {
 	timestep := in.steps[i].timestep
 	in.timestepOfCall[0] = timestep
+	result.Predictions++
 	return call(ctx, "predict noise", timestep, &result.Timings.PredictNoise, in.eps[i], func() error {
 		return in.models.PredictNoise(ctx, in.x[i], in.timestepOfCall, in.classOf, in.eps[i])
 	})
@@ -201,8 +204,50 @@ func (in *Inspector) compare(ctx context.Context, some []int, result *Result) er
 	}
 	for k, i := range some {
 		copy(in.gateMap[i], maps[k*plane:])
-		in.gate[i], in.compared[i] = meanTopK(in.gateMap[i], in.parameters.Denoise.GateTopK), true
+		in.gate[i], in.compared[i] = meanTopK(in.gateMap[i], in.highest[:in.parameters.Denoise.GateTopK]), true
 		result.Gate = append(result.Gate, GateScore{Timestep: in.steps[i].timestep, Score: in.gate[i]})
 	}
 	return nil
+}
+
+// ChunksByCost measures what comparisons cost one by one and several in a call,
+// with the states of the part that was inspected last, and has as many steps
+// compared in one call as makes a comparison cheapest (see [Inspector.CompareInChunks]).
+// It ends early where it takes longer than it may.
+func (in *Inspector) ChunksByCost(ctx context.Context, atMost time.Duration) error {
+	const worthIt = 0.95 // of the cost one by one: less is the measurement's own spread
+	began := time.Now()
+	chosen, cheapest := 1, math.Inf(1)
+	for count := 1; count <= in.last+1; count *= 2 {
+		fastest := math.Inf(1)
+		for range 3 {
+			if time.Since(began) > atMost {
+				break
+			}
+			var timings Timings
+			if err := in.compareAgain(ctx, count, &timings); err != nil {
+				if count > 1 && ctx.Err() == nil {
+					break // too many for the device, say: fewer will do
+				}
+				return err
+			}
+			fastest = min(fastest, timings.Compare.Seconds()/float64(count))
+		}
+		if count == 1 {
+			cheapest = worthIt * fastest
+		} else if fastest < cheapest {
+			chosen, cheapest = count, fastest
+		}
+	}
+	in.CompareInChunks(chosen)
+	return nil
+}
+
+// compareAgain compares what the batch's buffers hold.
+func (in *Inspector) compareAgain(ctx context.Context, count int, timings *Timings) error {
+	latent, plane := len(in.z), len(in.gateMap[0])
+	maps := in.batchMaps[:count*plane]
+	return call(ctx, "compare", noTimestep, &timings.Compare, maps, func() error {
+		return in.models.Compare(ctx, in.batchTest[:count*latent], in.batchGen[:count*latent], maps)
+	})
 }

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -28,6 +27,8 @@ type Inspector struct {
 	batchTest, batchGen, batchMaps []float32 // of the steps that one call compares
 	indices                        []int     // of those steps
 	probed                         []int     // the steps that the plan at hand probes
+	rest                           []int     // the steps that are left after the switch
+	highest                        []float32 // the highest values of a map
 	timestepOfCall, classOf        []int     // arguments of a batch of one
 	trajectory
 }
@@ -50,6 +51,9 @@ type Input struct {
 	Location *Location
 	// Plan of the comparisons; the zero Plan: GLAD as its authors compute it.
 	Plan Plan
+	// Reuse is an earlier result that is not needed any more: its slices become
+	// the new one's. Nil: they are made.
+	Reuse *Result
 }
 
 // Reasons of a switch.
@@ -80,6 +84,7 @@ type Result struct {
 	// SwitchTimestep is 0 where SwitchReason is none.
 	SwitchTimestep int
 	SwitchReason   string
+	Predictions    int // calls of PredictNoise
 	Timings        Timings
 }
 
@@ -125,6 +130,9 @@ func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
 		batchGen:   make([]float32, (last+1)*parameters.latentLen()),
 		batchMaps:  make([]float32, (last+1)*parameters.latentPlane()),
 		indices:    make([]int, 0, last+1),
+		probed:     make([]int, 0, last+1),
+		rest:       make([]int, 0, len(steps)),
+		highest:    make([]float32, max(parameters.Denoise.GateTopK, parameters.Score.TopK)),
 		trajectory: newTrajectory(len(steps), last, parameters.latentLen(), parameters.latentPlane()),
 
 		timestepOfCall: make([]int, 1),
@@ -153,6 +161,9 @@ func (in *Inspector) CompareInChunks(count int) { in.chunk = min(max(count, 1), 
 func (in *Inspector) Inspect(ctx context.Context, part Input) (result Result, err error) {
 	began := time.Now()
 	result.SwitchReason = SwitchNone
+	if part.Reuse != nil {
+		result.Gate = part.Reuse.Gate[:0]
+	}
 	defer func() { result.Timings.Total = time.Since(began) }()
 
 	if err := in.load(part); err != nil {
@@ -185,7 +196,7 @@ func (in *Inspector) load(part Input) error {
 	if err := p.checkLocation(part.Location); err != nil {
 		return err
 	}
-	probed, err := part.Plan.probes(in.comparable)
+	probed, err := part.Plan.probes(in.comparable, in.probed[:0])
 	if err != nil {
 		return err
 	}
@@ -229,14 +240,18 @@ func (in *Inspector) encode(ctx context.Context, timings *Timings) error {
 // score decodes the final latent and compares the picture with it.
 func (in *Inspector) score(ctx context.Context, part Input, result *Result) error {
 	p := in.parameters
-	latent, reconstruction := in.x[len(in.steps)], make([]float32, p.imageLen())
+	var reuse Result
+	if part.Reuse != nil {
+		reuse = *part.Reuse
+	}
+	latent, reconstruction := in.x[len(in.steps)], ofLength(reuse.Reconstruction, p.imageLen())
 	err := call(ctx, "reconstruct", noTimestep, &result.Timings.Reconstruct, reconstruction, func() error {
 		return in.models.Reconstruct(ctx, latent, reconstruction)
 	})
 	if err != nil {
 		return err
 	}
-	anomalyMap := make([]float32, p.anomalyMapLen())
+	anomalyMap := ofLength(reuse.AnomalyMap, p.anomalyMapLen())
 	err = call(ctx, "score", noTimestep, &result.Timings.Score, anomalyMap, func() error {
 		return in.models.Score(ctx, in.image, reconstruction, anomalyMap)
 	})
@@ -253,9 +268,18 @@ func (in *Inspector) score(ctx context.Context, part Input, result *Result) erro
 		}
 	}
 
-	result.Score = meanTopK(anomalyMap, p.Score.TopK)
+	result.Score = meanTopK(anomalyMap, in.highest[:p.Score.TopK])
 	result.AnomalyMap = anomalyMap
 	result.Reconstruction = reconstruction
-	result.Latent = slices.Clone(latent)
+	result.Latent = append(reuse.Latent[:0], latent...)
 	return nil
+}
+
+// ofLength returns a slice of a length, in the memory of another one if it has
+// room. Its values are anything.
+func ofLength(values []float32, length int) []float32 {
+	if cap(values) < length {
+		return make([]float32, length)
+	}
+	return values[:length]
 }

@@ -39,9 +39,9 @@ func lastCompared(steps []step, minStep int) (last int, forced bool) {
 	return len(steps) - 1, false
 }
 
-// probes returns the indices of a plan's probes, in order. timesteps are those
-// that can be compared.
-func (plan Plan) probes(timesteps []int) ([]int, error) {
+// probes appends the indices of a plan's probes, in order, to some. timesteps are
+// those that can be compared.
+func (plan Plan) probes(timesteps, some []int) ([]int, error) {
 	switch {
 	case !plan.LatestFirst && (len(plan.Probes) > 0 || plan.Margin != 0):
 		return nil, errors.New("plan: probes and a margin are for comparisons latest first")
@@ -50,8 +50,7 @@ func (plan Plan) probes(timesteps []int) ([]int, error) {
 	case plan.Tail != nil && *plan.Tail < 0:
 		return nil, fmt.Errorf("plan: tail: expected at least 0 steps, found %d", *plan.Tail)
 	}
-	var indices []int
-	last := len(timesteps) - 1
+	indices, last := some, len(timesteps)-1
 	for _, timestep := range plan.Probes {
 		i := slices.Index(timesteps[:last], timestep)
 		if i < 0 {
@@ -66,17 +65,40 @@ func (plan Plan) probes(timesteps []int) ([]int, error) {
 	return indices, nil
 }
 
-// tail returns the indices of the steps taken after a switch at a step. Their
-// gaps, the one up to the clean latent included, are as even as the schedule
-// allows.
-func tail(steps, switched, count int) []int {
+// tail appends the indices of the steps taken after a switch at a step to some.
+// Their gaps, the one up to the clean latent included, are as even as the
+// schedule allows.
+func tail(steps, switched, count int, some []int) []int {
 	left := steps - 1 - switched
 	count = min(count, left)
-	indices := make([]int, count)
-	for k := range indices {
-		indices[k] = switched + int(math.Round(float64((k+1)*(left+1))/float64(count+1)))
+	for k := range count {
+		some = append(some, switched+int(math.Round(float64((k+1)*(left+1))/float64(count+1))))
 	}
-	return indices
+	return some
+}
+
+// Calls are the calls of [Models] that a part takes besides one each of Encode,
+// Reconstruct and Score.
+type Calls struct {
+	Predictions int
+	Comparisons int // of pairs, whatever the batches
+}
+
+// Calls returns what a part takes under a plan that never comes near the gate
+// threshold, as most good parts do; what crosses it takes as many comparisons
+// more as it takes to find where.
+func (in *Inspector) Calls(plan Plan) (Calls, error) {
+	if _, err := plan.probes(in.comparable, nil); err != nil {
+		return Calls{}, err
+	}
+	calls := Calls{Predictions: len(in.steps), Comparisons: in.last + 1}
+	if plan.LatestFirst {
+		calls.Comparisons = 1 + len(plan.Probes)
+	}
+	if plan.Tail != nil && in.forced {
+		calls.Predictions = in.last + 1 + len(tail(len(in.steps), in.last, *plan.Tail, nil))
+	}
+	return calls, nil
 }
 
 // lookBack searches a trajectory, whose states are all known, for the step at
@@ -171,7 +193,7 @@ func (plan Plan) Follow(curve []GateScore, threshold float64) (switched, compari
 	for i, point := range curve {
 		timesteps[i] = point.Timestep
 	}
-	probes, err := plan.probes(timesteps)
+	probes, err := plan.probes(timesteps, nil)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -2,12 +2,14 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scriptedModels find the gate scores that a test wants, by the index of the
@@ -173,7 +175,7 @@ func TestFollow(t *testing.T) {
 
 func TestTail(t *testing.T) {
 	for count, want := range map[int]string{0: "[]", 1: "[6]", 2: "[5 6]", 3: "[4 6 7]", 4: "[4 5 6 7]", 9: "[4 5 6 7]"} {
-		if found := fmt.Sprint(tail(8, 3, count)); found != want {
+		if found := fmt.Sprint(tail(8, 3, count, nil)); found != want {
 			t.Errorf("tail of %d: want %s, found %s", count, want, found)
 		}
 	}
@@ -234,4 +236,139 @@ func TestImpossiblePlans(t *testing.T) {
 			t.Errorf("want %q, found %v", want, err)
 		}
 	}
+}
+
+func TestCalls(t *testing.T) {
+	inspector, err := NewInspector(&linearModels{share: 0.1}, longParameters())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := 2
+	for name, each := range map[string]struct {
+		plan Plan
+		want Calls
+	}{
+		"exact":                 {Plan{}, Calls{12, 7}},
+		"latest first":          {Plan{LatestFirst: true}, Calls{12, 1}},
+		"with probes":           {Plan{LatestFirst: true, Probes: []int{370, 288}}, Calls{12, 3}},
+		"with a shorter tail":   {Plan{LatestFirst: true, Tail: &two}, Calls{9, 1}},
+		"in order, shorter too": {Plan{Tail: &two}, Calls{9, 7}},
+	} {
+		part, unreached := smallPart(), 1e9
+		part.Plan, part.GateThreshold = each.plan, &unreached
+		result, err := inspector.Inspect(t.Context(), part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := (Calls{result.Predictions, len(result.Gate)}); found != each.want || result.SwitchReason != SwitchMinStep {
+			t.Errorf("%s: want %v and a switch at the minimal step, found %v, %s", name, each.want, found, result.SwitchReason)
+		}
+		if found, err := inspector.Calls(each.plan); err != nil || found != each.want {
+			t.Errorf("%s: want %v, found %v, %v", name, each.want, found, err)
+		}
+	}
+	if _, err := inspector.Calls(Plan{LatestFirst: true, Probes: []int{1}}); err == nil {
+		t.Error("want an error for a probe that cannot be compared, found none")
+	}
+}
+
+// slowCompare takes for a call what the test wants, by the number of pairs.
+type slowCompare struct {
+	linearModels
+	cost map[int]time.Duration
+	seen []int
+}
+
+func (m *slowCompare) Compare(ctx context.Context, test, gen, maps []float32) error {
+	count := len(test) / 4
+	m.seen = append(m.seen, count)
+	if m.cost[count] == 0 {
+		return errors.New("out of memory")
+	}
+	time.Sleep(m.cost[count])
+	return m.linearModels.Compare(ctx, test, gen, maps)
+}
+
+func TestChunksByCost(t *testing.T) {
+	const ms = time.Millisecond
+	for name, each := range map[string]struct {
+		cost map[int]time.Duration
+		want int
+	}{
+		"as much as their parts":       {map[int]time.Duration{1: 5 * ms, 2: 10 * ms, 4: 20 * ms}, 1},
+		"a batch for the price of one": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 4},
+		"four are too many":            {map[int]time.Duration{1: 5 * ms, 2: 5 * ms}, 2},
+	} {
+		models := &slowCompare{linearModels: linearModels{share: 0.1}, cost: each.cost}
+		inspector, err := NewInspector(models, longParameters())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := inspector.Inspect(t.Context(), smallPart()); err != nil {
+			t.Fatal(err)
+		}
+		if err := inspector.ChunksByCost(t.Context(), time.Minute); err != nil || inspector.chunk != each.want {
+			t.Errorf("%s: want %d a call, found %d, %v", name, each.want, inspector.chunk, err)
+		}
+	}
+}
+
+func TestSteadyStateHasNoGarbage(t *testing.T) {
+	tailSteps := 2
+	for name, plan := range map[string]Plan{
+		"exact": {}, "adaptive": {LatestFirst: true, Probes: []int{370, 288}, Margin: 0.1, Tail: &tailSteps},
+	} {
+		inspector, err := NewInspector(quietModels{}, longParameters())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var earlier Result
+		part, unreached := smallPart(), 1e9
+		part.Plan, part.Reuse, part.GateThreshold = plan, &earlier, &unreached
+		inspect := func() {
+			if earlier, err = inspector.Inspect(t.Context(), part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// What is left is small and does not grow with the part or the steps: the source of the noise, the result itself.
+		if found := testing.AllocsPerRun(50, inspect); found > 6 {
+			t.Errorf("%s: want six small allocations at most, found %v allocations", name, found)
+		}
+	}
+}
+
+// quietModels are linear, and take no memory.
+type quietModels struct{}
+
+func (quietModels) Encode(_ context.Context, images, mean, _ []float32) error {
+	copy(mean, images[:4])
+	return nil
+}
+
+func (quietModels) PredictNoise(_ context.Context, samples []float32, _, _ []int, eps []float32) error {
+	for i, sample := range samples {
+		eps[i] = 0.1 * sample
+	}
+	return nil
+}
+
+func (quietModels) Compare(_ context.Context, test, gen, maps []float32) error {
+	for i := range maps {
+		maps[i] = float32(math.Abs(float64(test[i] - gen[i])))
+	}
+	return nil
+}
+
+func (quietModels) Reconstruct(_ context.Context, latents, images []float32) error {
+	for i := range images {
+		images[i] = latents[i%4]
+	}
+	return nil
+}
+
+func (quietModels) Score(_ context.Context, test, gen, maps []float32) error {
+	for i := range maps {
+		maps[i] = float32(math.Abs(float64(test[i] - gen[i])))
+	}
+	return nil
 }

@@ -1,11 +1,11 @@
 package pipeline
 
-// meanTopK returns the mean of the k highest values; 1 <= k <= len(values).
-// The values must not be NaN.
-func meanTopK(values []float32, k int) float64 {
+// meanTopK returns the mean of the k highest values, k the length of highest,
+// which it overwrites; 1 <= k <= len(values). The values must not be NaN.
+func meanTopK(values, highest []float32) float64 {
 	// A heap with the lowest of the k highest values on top: most values are
 	// done with after one comparison.
-	highest := make([]float32, k)
+	k := len(highest)
 	copy(highest, values)
 	for i := k/2 - 1; i >= 0; i-- {
 		siftDown(highest, i)

@@ -21,7 +21,7 @@ func TestMeanTopKEqualsSorting(t *testing.T) {
 			want += float64(value)
 		}
 		want /= float64(k)
-		if found := meanTopK(values, k); math.Abs(found-want) > 1e-12 {
+		if found := meanTopK(values, make([]float32, k)); math.Abs(found-want) > 1e-12 {
 			t.Fatalf("the %d highest of %v: want mean %v, found %v", k, values, want, found)
 		}
 	}
