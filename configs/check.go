@@ -197,6 +197,12 @@ func (c *Config) checkRecipes(checks *checker) {
 			checks.refuse(key+".version", "expected a version such as \"1\", found nothing")
 		}
 		checks.oneOf(key+".mode", recipe.Mode, "exact", "adaptive")
+		if len(recipe.Plans) > 0 && recipe.Mode == "exact" {
+			checks.refuse(key+".plans", "belongs to mode adaptive; this recipe has mode exact")
+		}
+		for i, plan := range recipe.Plans {
+			checks.oneOf(fmt.Sprintf("%s.plans[%d]", key, i), plan, "exact", "latest-first", "short-tail")
+		}
 		if recipe.Bundle == "" {
 			checks.refuse(key+".bundle", "required, but missing")
 		} else if _, err := os.Stat(filepath.Join(recipe.Bundle, "bundle.yaml")); err != nil {

@@ -61,8 +61,11 @@ const (
 type Recipe struct {
 	Version string `yaml:"version"`
 	Bundle  string `yaml:"bundle"` // a folder
-	Mode    string `yaml:"mode"`   // exact
-	Class   string `yaml:"class"`  // for models of several classes
+	Mode    string `yaml:"mode"`   // exact | adaptive
+	// Plans of mode adaptive, the best first; none: those that the bundle is
+	// calibrated for, the quickest first.
+	Plans []string `yaml:"plans"`
+	Class string   `yaml:"class"` // for models of several classes
 }
 
 // Engines say what runs the networks.

@@ -173,7 +173,7 @@ func TestShipped(t *testing.T) {
 	}
 	// With every key given, those that only go with others are taken out again.
 	text = strings.NewReplacer(
-		`every: 1s`, `# every`, `dir: ""`, `# dir`, `box: box-01`, "box: "+asShipped.Box,
+		`every: 1s`, `# every`, `plans: [short-tail, latest-first, exact]`, `# plans`, `dir: ""`, `# dir`, `box: box-01`, "box: "+asShipped.Box,
 		`embedded: false`, `embedded: false #`, `listen: "127.0.0.1:1883"`, `# listen`,
 	).Replace(text)
 	uncommented, err := parse("gladd.yaml", dir, []byte(text))

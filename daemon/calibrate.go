@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
 
@@ -82,14 +83,16 @@ func (c *calibrateCommand) Run(env *environment) error {
 	case err != nil:
 		return failure{err}
 	}
-	if err := c.print(env, learned); err != nil {
-		return failure{err}
+	for _, each := range learned {
+		if err := c.print(env, each); err != nil {
+			return failure{err}
+		}
 	}
 	if err := c.write(env, bundle, learned); err != nil {
 		return failure{err}
 	}
-	if learned.Unscored > 0 {
-		return failure{fmt.Errorf("pictures that gave no score and were left out: %d; the messages above say why", learned.Unscored)}
+	if unscored := learned[0].Unscored; unscored > 0 {
+		return failure{fmt.Errorf("pictures that gave no score and were left out: %d; the messages above say why", unscored)}
 	}
 	return nil
 }
@@ -138,12 +141,27 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 	return err
 }
 
-// write writes the entry, then the histogram.
-func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learned *evaluate.Calibrated) error {
+// write writes the entries and their histograms. A bundle whose newest entries
+// are those of one run has the best plan last.
+func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learned []*evaluate.Calibrated) error {
 	if c.DryRun {
 		_, err := fmt.Fprintln(env.stdout, "nothing was written (--dry-run)")
 		return err
 	}
+	for i, each := range slices.Backward(learned) {
+		plot := c.Plot
+		if plot == "" || i > 0 {
+			plot = filepath.Join(bundle.Dir, "calibration-"+each.Entry.ID+".svg")
+		}
+		if err := writeCalibration(env, bundle, each, plot); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(env.stdout, "A running gladd takes the new thresholds at its next start.")
+	return err
+}
+
+func writeCalibration(env *environment, bundle *engines.Bundle, learned *evaluate.Calibrated, plot string) error {
 	if location := learned.Location; location != nil {
 		mean, std := location.Statistics()
 		file, err := engines.WriteLocation(bundle.Dir, learned.Entry.ID, bundle.Manifest.Score.MapSize, mean, std)
@@ -155,14 +173,10 @@ func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learn
 	if err := engines.AppendCalibration(bundle.Dir, learned.Entry); err != nil {
 		return err
 	}
-	plot := c.Plot
-	if plot == "" {
-		plot = filepath.Join(bundle.Dir, "calibration-"+learned.Entry.ID+".svg")
-	}
 	fmt.Fprintf(env.stdout, "calibration %s is in %s\n", learned.Entry.ID, filepath.Join(bundle.Dir, engines.CalibrationsFile))
 	if err := renameio.WriteFile(plot, learned.Plot(), 0o644); err != nil {
 		return fmt.Errorf("histogram: %w", err)
 	}
-	_, err := fmt.Fprintf(env.stdout, "histogram: %s\nA running gladd takes the new thresholds at its next start.\n", plot)
+	_, err := fmt.Fprintf(env.stdout, "histogram: %s\n", plot)
 	return err
 }

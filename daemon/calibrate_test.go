@@ -301,7 +301,7 @@ func TestCalibrateAdaptive(t *testing.T) {
 		method := line["method"].(map[string]any)
 		return fmt.Sprint(method["mode"], " ", method["plan"])
 	}
-	if first := adaptive()[0]; method(first) != "adaptive exact" || len(first["gate"].([]any)) < 2 {
+	if first := adaptive()[0]; method(first) != "exact exact" || len(first["gate"].([]any)) < 2 {
 		t.Errorf("without a calibration: found %s, %v", method(first), first["gate"])
 	}
 
@@ -310,7 +310,11 @@ func TestCalibrateAdaptive(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "good parts switch elsewhere; at most 30 % at 98 % confidence") {
 		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	entry := enginetest.Load(t, bundle).Calibrations[0]
+	calibrations := enginetest.Load(t, bundle).Calibrations
+	if whole := calibrations[0]; len(calibrations) == 2 && (whole.Method.Plan != engines.PlanLatestFirst || whole.PlanSettings.Tail != nil) {
+		t.Errorf("want the slower plan to come first, found %+v", whole)
+	}
+	entry := calibrations[len(calibrations)-1] // the quickest
 	settings := entry.PlanSettings
 	if entry.Method.Mode != engines.ModeAdaptive || settings == nil || settings.Agreement.Parts != 60 || settings.Agreement.Comparisons > 5 {
 		t.Fatalf("found %+v, %+v", entry, settings)

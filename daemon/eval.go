@@ -16,7 +16,7 @@ import (
 type poolFlags struct {
 	Engine   engineFlags `embed:""`
 	Parallel int         `help:"Pictures inspected side by side; 0: one for each processor where the networks are small, otherwise one." default:"0" placeholder:"N"`
-	Mode     string      `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode     modeFlags   `embed:""`
 }
 
 // open opens copies of a model; the function closes them.
@@ -25,7 +25,8 @@ func (f poolFlags) open(env *environment, bundle *engines.Bundle) (*app.Pool, fu
 		Engines:  f.Engine.options(),
 		Parallel: f.Parallel,
 		Bundle:   bundle,
-		Mode:     f.Mode,
+		Mode:     f.Mode.Mode,
+		Plans:    f.Mode.Plans,
 		Log:      env.log,
 	})
 	if errors.Is(err, context.Canceled) {

@@ -22,12 +22,18 @@ func (f engineFlags) options() app.EngineOptions {
 	return app.EngineOptions{Backend: f.Backend, Threads: f.Threads, ONNXRuntimeLibrary: f.OnnxruntimeLibrary}
 }
 
+// modeFlags are the flags of every command that inspects.
+type modeFlags struct {
+	Mode  string   `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Plans []string `help:"Plans of mode adaptive, the best first: short-tail, latest-first, exact. Without it those that the bundle is calibrated for, the quickest first." placeholder:"LIST"`
+}
+
 // inspectCommand is 'gladd inspect'.
 type inspectCommand struct {
 	Bundle   string      `required:"" help:"Folder of the model." placeholder:"DIR"`
 	Pictures []string    `arg:"" name:"IMAGE|DIR" help:"Picture files (PNG, JPEG, TIFF, BMP), and folders, searched with all folders below."`
 	Engine   engineFlags `embed:""`
-	Mode     string      `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode     modeFlags   `embed:""`
 	Class    string      `help:"Class of the parts, for a model of several classes." placeholder:"NAME"`
 	Format   string      `help:"What goes to stdout for each picture: json, or text for people." default:"json" enum:"json,text" placeholder:"NAME"`
 	Trace    string      `help:"Write overlay, anomaly map, reconstruction and result of each picture below this folder." placeholder:"DIR"`
@@ -75,7 +81,7 @@ func (c *inspectCommand) Run(env *environment) error {
 			env.log.Error("closing the networks", "error", err)
 		}
 	}()
-	model, err := opened.OpenModel(env.ctx, bundle, c.Mode)
+	model, err := opened.OpenModel(env.ctx, bundle, c.Mode.Mode, c.Mode.Plans...)
 	if errors.Is(err, context.Canceled) {
 		return failure{fmt.Errorf("stopped before the first picture: %w", err)}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -120,8 +121,8 @@ const (
 
 // Plans say which comparisons are made, in which order, and what follows.
 const (
-	// PlanExact compares in order. It is the only plan of ModeExact, and that of
-	// ModeAdaptive without a calibration for another.
+	// PlanExact compares in order. It is the only plan of ModeExact, and one of
+	// ModeAdaptive.
 	PlanExact = "exact"
 	// PlanLatestFirst compares at the last step first.
 	PlanLatestFirst = "latest-first"
@@ -136,6 +137,42 @@ type Method struct {
 	Precision string `yaml:"precision"`
 	Mode      string `yaml:"mode"`
 	Plan      string `yaml:"plan"`
+}
+
+// MethodOf is the method of a plan. Comparisons in order are those of [ModeExact]
+// whoever asks for them.
+func MethodOf(runtime Runtime, plan string) Method {
+	mode := ModeAdaptive
+	if plan == PlanExact {
+		mode = ModeExact
+	}
+	return Method{Backend: runtime.Backend, Precision: runtime.Precision, Mode: mode, Plan: plan}
+}
+
+// PlansOf checks the plans that a mode shall use, the best first. Where none are
+// named they are all of the mode, the quickest first.
+func PlansOf(mode string, plans []string) ([]string, error) {
+	var known []string
+	switch mode {
+	case ModeExact:
+		known = []string{PlanExact}
+	case ModeAdaptive:
+		known = []string{PlanShortTail, PlanLatestFirst, PlanExact}
+	default:
+		return nil, fmt.Errorf("mode: expected %s or %s, found %q", ModeExact, ModeAdaptive, mode)
+	}
+	if len(plans) == 0 {
+		return known, nil
+	}
+	for i, plan := range plans {
+		if !slices.Contains(known, plan) {
+			return nil, fmt.Errorf("plans of mode %s: expected some of %s, found %q", mode, strings.Join(known, ", "), plan)
+		}
+		if slices.Contains(plans[:i], plan) {
+			return nil, fmt.Errorf("plans: %s is there twice", plan)
+		}
+	}
+	return plans, nil
 }
 
 // AppendCalibration writes a calibration behind those that stand in a bundle's

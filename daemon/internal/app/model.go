@@ -39,87 +39,91 @@ func (e *Engines) Close() error {
 	return errors.Join(append(errs, e.backend.Close())...)
 }
 
-// OpenModel makes a bundle ready to inspect in a mode. The model ends with the
-// engines.
-func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string) (*inspection.Model, error) {
-	if mode != engines.ModeExact && mode != engines.ModeAdaptive {
-		return nil, fmt.Errorf("mode: expected %s or %s, found %q", engines.ModeExact, engines.ModeAdaptive, mode)
+// OpenModel makes a bundle ready to inspect in a mode, by some plans, the best
+// first; none: those of the mode. The model ends with the engines.
+func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (*inspection.Model, error) {
+	plans, err := engines.PlansOf(mode, plans)
+	if err != nil {
+		return nil, err
 	}
 	networks, open := e.networks[bundle.ModelDigest]
 	if !open {
-		var err error
 		if networks, err = e.backend.Open(ctx, bundle); err != nil {
 			return nil, err
 		}
 		e.networks[bundle.ModelDigest] = networks
 	}
-	model := &inspection.Model{Bundle: bundle, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
-	names := bundle.Manifest.Classes
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	model.Method = chooseMethod(bundle, model.Runtime, mode, names)
-	var learned []inspection.Learned
-	for _, class := range names {
-		calibration, state := bundle.Calibration(model.Method, class)
-		model.Calibrations = append(model.Calibrations, calibration)
-		found, err := learnedBy(model, calibration)
-		if err != nil {
-			return nil, err
+	model := &inspection.Model{Bundle: bundle, Mode: mode, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
+	options := inspection.Options{Models: networks, Parameters: model.Parameters, Log: e.log}
+	for i, method := range qualified(bundle, model.Runtime, plans) {
+		plan := inspection.Qualified{Method: method}
+		var calibrations []*engines.Calibration
+		for _, class := range classNames(bundle) {
+			calibration, state := bundle.Calibration(method, class)
+			calibrations = append(calibrations, calibration)
+			found, err := learnedBy(bundle, calibration)
+			if err != nil {
+				return nil, err
+			}
+			if calibration == nil {
+				found.Uncalibrated = uncalibrated(bundle, method, state, class)
+			}
+			plan.Learned = append(plan.Learned, found)
 		}
-		if calibration == nil {
-			found.Uncalibrated = uncalibrated(model, state, class)
+		if i == 0 {
+			model.Method, model.Calibrations = method, calibrations
 		}
-		learned = append(learned, found)
+		options.Plans = append(options.Plans, plan)
 	}
-	var err error
-	model.Inspector, err = inspection.New(inspection.Options{
-		Models:     networks,
-		Parameters: model.Parameters,
-		Learned:    learned,
-		Log:        e.log,
-	})
+	model.Inspector, err = inspection.New(options)
 	return model, err
 }
 
-// chooseMethod takes the shortest plan of a mode that all classes are calibrated
-// for. Without one, comparisons are made in order.
-func chooseMethod(bundle *engines.Bundle, runtime engines.Runtime, mode string, classes []string) engines.Method {
-	method := engines.Method{Backend: runtime.Backend, Precision: runtime.Precision, Mode: mode, Plan: engines.PlanExact}
-	if mode == engines.ModeExact {
-		return method
+// classNames are those of a bundle's classes; one without a name where it has
+// none.
+func classNames(bundle *engines.Bundle) []string {
+	if len(bundle.Manifest.Classes) == 0 {
+		return []string{""}
 	}
-	for _, plan := range []string{engines.PlanShortTail, engines.PlanLatestFirst} {
-		method.Plan = plan
+	return bundle.Manifest.Classes
+}
+
+// qualified returns the methods of those plans that all classes are calibrated
+// for; without any, that of comparisons in order.
+func qualified(bundle *engines.Bundle, runtime engines.Runtime, plans []string) (methods []engines.Method) {
+	for _, plan := range plans {
+		method := engines.MethodOf(runtime, plan)
 		missing := func(class string) bool {
 			calibration, _ := bundle.Calibration(method, class)
 			return calibration == nil
 		}
-		if !slices.ContainsFunc(classes, missing) {
-			return method
+		if !slices.ContainsFunc(classNames(bundle), missing) {
+			methods = append(methods, method)
 		}
 	}
-	method.Plan = engines.PlanExact
-	return method
+	if len(methods) == 0 {
+		methods = append(methods, engines.MethodOf(runtime, engines.PlanExact))
+	}
+	return methods
 }
 
 // learnedBy is what a calibration holds for inspections; nothing without one.
-func learnedBy(m *inspection.Model, calibration *engines.Calibration) (learned inspection.Learned, err error) {
+func learnedBy(bundle *engines.Bundle, calibration *engines.Calibration) (learned inspection.Learned, err error) {
 	if calibration == nil {
 		return learned, nil
 	}
 	thresholds := inspection.Thresholds(calibration)
-	learned.Thresholds = &thresholds
+	learned.CalibrationID, learned.Thresholds = &calibration.ID, &thresholds
 	learned.Health = inspection.HealthLimits(calibration)
 	learned.GateThreshold = &calibration.GateThreshold
 	learned.Plan = inspection.Plan(calibration)
-	learned.Location, err = inspection.Location(m.Bundle, calibration)
+	learned.Location, err = inspection.Location(bundle, calibration)
 	return learned, err
 }
 
 // uncalibrated says why there are no thresholds for a class.
-func uncalibrated(m *inspection.Model, state engines.CalibrationState, class string) verdict.Reason {
-	name := m.Bundle.Manifest.Name
+func uncalibrated(bundle *engines.Bundle, method engines.Method, state engines.CalibrationState, class string) verdict.Reason {
+	name := bundle.Manifest.Name
 	if class != "" {
 		name += ", class " + class + ","
 	}
@@ -127,7 +131,7 @@ func uncalibrated(m *inspection.Model, state engines.CalibrationState, class str
 		return verdict.Reason{
 			Code: verdict.ReasonUnqualified,
 			Detail: fmt.Sprintf("the calibrations of bundle %s are for another method than %s %s, mode %s, plan %s, score.standardise %s",
-				name, m.Method.Backend, m.Method.Precision, m.Method.Mode, m.Method.Plan, m.Bundle.Manifest.Score.Standardise),
+				name, method.Backend, method.Precision, method.Mode, method.Plan, bundle.Manifest.Score.Standardise),
 		}
 	}
 	return verdict.Reason{

@@ -27,6 +27,7 @@ type PoolOptions struct {
 	Parallel int
 	Bundle   *engines.Bundle
 	Mode     string
+	Plans    []string
 	Log      *slog.Logger
 }
 
@@ -61,7 +62,7 @@ func OpenPool(ctx context.Context, options PoolOptions) (*Pool, error) {
 			return nil, errors.Join(err, pool.Close())
 		}
 		pool.engines = append(pool.engines, opened)
-		model, err := opened.OpenModel(ctx, options.Bundle, options.Mode)
+		model, err := opened.OpenModel(ctx, options.Bundle, options.Mode, options.Plans...)
 		if err != nil {
 			return nil, errors.Join(err, pool.Close())
 		}

@@ -23,7 +23,7 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 	if err != nil {
 		return station.Model{}, err
 	}
-	model, err := opened.OpenModel(ctx, bundle, recipe.Mode)
+	model, err := opened.OpenModel(ctx, bundle, recipe.Mode, recipe.Plans...)
 	if err != nil {
 		return station.Model{}, err
 	}
@@ -67,6 +67,7 @@ func recipeDigest(recipe configs.Recipe, model station.Model) string {
 		"model " + model.Bundle.Digest,
 		"class " + recipe.Class,
 		"mode " + recipe.Mode,
+		"plans " + strings.Join(recipe.Plans, " "),
 		"calibration " + calibration,
 	}, "\n") + "\n"
 	sum := sha256.Sum256([]byte(lines))

@@ -62,7 +62,7 @@ type CalibrateOptions struct {
 	Log   *slog.Logger
 }
 
-// Calibrated is what a calibration learned.
+// Calibrated is what a calibration learned for one plan.
 type Calibrated struct {
 	Entry engines.Calibration
 	// GoodScores are those that the image threshold was learned from, BadScores
@@ -86,7 +86,10 @@ type Calibrated struct {
 // is scored, so they are learned from other good parts, drawn by the digest of
 // their pictures (the gate threshold may be kept instead): then the scores are
 // independent and the promise holds exactly.
-func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, error) {
+//
+// In mode exact there is one entry, in mode adaptive one for each plan that
+// qualifies, the quickest first: each has thresholds of its own.
+func Calibrate(ctx context.Context, options CalibrateOptions) ([]*Calibrated, error) {
 	if err := options.Promise.check(); err != nil {
 		return nil, UsageError{err}
 	}
@@ -111,7 +114,7 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	done.Copies = len(options.Good) + len(options.Bad) - len(good) - len(bad)
 	adaptive := model.Bundle.Manifest.Denoise.Threshold > 0
 	standardise := model.Bundle.Manifest.Score.Standardise == engines.StandardiseLocation
-	planned := model.Method.Mode == engines.ModeAdaptive && adaptive
+	planned := model.Mode == engines.ModeAdaptive && adaptive
 	agreed := Promise{FalseReject: options.OtherSwitches, Confidence: options.Promise.Confidence}
 	if planned {
 		if err := agreed.check(); err != nil {
@@ -125,7 +128,8 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	options.Begin(len(good) + len(bad))
 	learning, judged := good[:done.LearningParts], good[done.LearningParts:]
 	entry := &done.Entry
-	entry.ID, entry.ModelDigest, entry.Class, entry.Method = ulid.Make().String(), model.Bundle.ModelDigest, options.Class, model.Method
+	entry.ModelDigest, entry.Class = model.Bundle.ModelDigest, options.Class
+	entry.Method = engines.MethodOf(model.Runtime, engines.PlanExact)
 	entry.GateThreshold = model.Bundle.Manifest.Denoise.Threshold
 
 	learns := learner{options: options, adaptive: adaptive, location: &pipeline.Location{}}
@@ -147,24 +151,13 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 	if bad, err = learns.inspect(ctx, bad, done); err != nil {
 		return nil, err
 	}
-	entry.Method.Mode, entry.Method.Plan = engines.ModeExact, engines.PlanExact
 	if judged, err = learns.inspect(ctx, judged, done); err != nil {
 		return nil, err
-	}
-	if planned {
-		if err := learns.choosePlan(ctx, entry, learning, judged, bad, agreed); err != nil {
-			return nil, err
-		}
 	}
 	if needed := options.Promise.PartsNeeded(); len(judged) < needed {
 		return nil, fmt.Errorf("%d pictures gave no score, and without them %d good parts are left; %s needs %d", done.Unscored, len(judged), options.Promise, needed)
 	}
-	curves := gateCurves(slices.Concat(learning, judged))
-	if err := learns.again(ctx, slices.Concat(judged, bad), entry.GateThreshold); err != nil {
-		return nil, err
-	}
-	done.learn(options, judged, bad)
-	entry.GateCurves = curves
+	entry.GateCurves = gateCurves(slices.Concat(learning, judged))
 	entry.LearnedFrom = map[string]any{
 		"good": len(judged), "gate_good": 0, "bad": len(bad), "pictures_digest": digestOf(slices.Concat(learning, judged)),
 		"at": time.Now().UTC().Format(time.RFC3339), "software": options.Software,
@@ -176,7 +169,40 @@ func Calibrate(ctx context.Context, options CalibrateOptions) (*Calibrated, erro
 		entry.LearnedFrom["location_good"] = len(learning)
 	}
 	done.LearningParts = len(learning)
-	return done, done.referenceSelfTest(ctx, model, class)
+	settings := []*engines.PlanSettings{nil}
+	if planned {
+		if settings, err = learns.choosePlans(ctx, entry.GateThreshold, learning, judged, bad, agreed); err != nil {
+			return nil, err
+		}
+	}
+	var all []*Calibrated
+	for _, each := range settings {
+		next, err := learns.under(ctx, *done, each, judged, bad)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, next)
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// under learns the thresholds of one plan; nil: comparisons in order.
+func (l *learner) under(ctx context.Context, done Calibrated, settings *engines.PlanSettings, judged, bad []*sample) (*Calibrated, error) {
+	entry, model := &done.Entry, l.options.Models[0]
+	entry.ID, entry.PlanSettings = ulid.Make().String(), settings
+	if settings != nil {
+		entry.Method = engines.MethodOf(model.Runtime, engines.PlanLatestFirst)
+		if settings.Tail != nil {
+			entry.Method.Plan = engines.PlanShortTail
+		}
+	}
+	l.plan = inspection.Plan(entry)
+	if err := l.again(ctx, slices.Concat(judged, bad), entry.GateThreshold); err != nil {
+		return nil, err
+	}
+	done.learn(l.options, judged, bad)
+	return &done, done.referenceSelfTest(ctx, model, l.options.class)
 }
 
 // planLearning says how many good parts learn what decides a score, the gate

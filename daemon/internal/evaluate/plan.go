@@ -56,23 +56,24 @@ func follow(plan pipeline.Plan, samples []*sample, gateThreshold float64) (found
 	return found, nil
 }
 
-// choosePlan chooses the plan of an entry: its comparisons by the gate scores of
-// all good parts, its tail by the learning parts and known bad ones.
-func (l *learner) choosePlan(ctx context.Context, entry *engines.Calibration, learning, judged, bad []*sample, promise Promise) error {
-	plan, agreement, err := quickestPlan(slices.Concat(learning, judged), entry.GateThreshold, promise)
+// choosePlans chooses the plans of mode adaptive, the slowest first: their
+// comparisons by the gate scores of all good parts, the tail of the second by
+// the learning parts and known bad ones. Without a tail that serves there is
+// one plan.
+func (l *learner) choosePlans(ctx context.Context, gateThreshold float64, learning, judged, bad []*sample, promise Promise) ([]*engines.PlanSettings, error) {
+	plan, agreement, err := quickestPlan(slices.Concat(learning, judged), gateThreshold, promise)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if plan.Tail, err = l.chooseTail(ctx, plan, learning, bad, entry.GateThreshold); err != nil {
-		return err
+	whole := &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Agreement: agreement}
+	shorter := *whole
+	if shorter.Tail, err = l.chooseTail(ctx, plan, learning, bad, gateThreshold); err != nil {
+		return nil, err
 	}
-	l.plan = plan
-	entry.Method.Mode, entry.Method.Plan = engines.ModeAdaptive, engines.PlanLatestFirst
-	if plan.Tail != nil {
-		entry.Method.Plan = engines.PlanShortTail
+	if shorter.Tail == nil {
+		return []*engines.PlanSettings{whole}, nil
 	}
-	entry.PlanSettings = &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Tail: plan.Tail, Agreement: agreement}
-	return nil
+	return []*engines.PlanSettings{whole, &shorter}, nil
 }
 
 // quickestPlan returns the plan with the fewest comparisons that keeps the
@@ -119,15 +120,16 @@ const escapeTolerance = 0.002
 // leave the scores of the learning parts in their places, and known bad parts as
 // far above good ones as they were; nil: all steps are needed.
 func (l *learner) chooseTail(ctx context.Context, plan pipeline.Plan, good, bad []*sample, gateThreshold float64) (*int, error) {
-	whole, err := l.under(ctx, plan, good, bad, gateThreshold)
+	whole, err := l.scoresUnder(ctx, plan, good, bad, gateThreshold)
 	if err != nil || whole == nil {
 		return nil, err
 	}
 	var chosen *int
 	steps := l.options.Models[0].Parameters.Denoise.InferenceSteps - len(good[0].curve)
-	for count := steps - 1; count >= 0; count-- {
+	for left := steps - 1; left >= 0; left-- {
+		count := left
 		plan.Tail = &count
-		short, err := l.under(ctx, plan, good, bad, gateThreshold)
+		short, err := l.scoresUnder(ctx, plan, good, bad, gateThreshold)
 		if err != nil {
 			return nil, err
 		}
@@ -142,8 +144,8 @@ func (l *learner) chooseTail(ctx context.Context, plan pipeline.Plan, good, bad 
 // planScores are the scores of parts under a plan.
 type planScores struct{ good, bad []float64 }
 
-// under inspects parts under a plan; nil: one of them gave no score.
-func (l *learner) under(ctx context.Context, plan pipeline.Plan, good, bad []*sample, gateThreshold float64) (*planScores, error) {
+// scoresUnder inspects parts under a plan; nil: one of them gave no score.
+func (l *learner) scoresUnder(ctx context.Context, plan pipeline.Plan, good, bad []*sample, gateThreshold float64) (*planScores, error) {
 	samples := make([]*sample, 0, len(good)+len(bad))
 	for _, each := range slices.Concat(good, bad) {
 		samples = append(samples, &sample{File: each.File})

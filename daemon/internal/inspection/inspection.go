@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"time"
 
 	"gladd/capture"
 	"gladd/daemon/internal/verdict"
+	"gladd/engines"
 	"gladd/pipeline"
 )
 
@@ -20,19 +22,30 @@ import (
 type Inspector struct {
 	options Options
 	glad    *pipeline.Inspector
+	costs   costs
 }
 
 // Options of an [Inspector].
 type Options struct {
 	Models     pipeline.Models
 	Parameters pipeline.Parameters
+	// Plans are those that a part may be inspected by, the best first. Without
+	// a deadline it is the first, with one the first that fits.
+	Plans []Qualified
+	Log   *slog.Logger
+}
+
+// Qualified is a plan that thresholds were learned for.
+type Qualified struct {
+	Method engines.Method
 	// Learned is what calibration learned, by the index of the parts' class.
 	Learned []Learned
-	Log     *slog.Logger
 }
 
 // Learned is what calibration learned for the parts of a class.
 type Learned struct {
+	// CalibrationID is nil where there is no calibration.
+	CalibrationID *string
 	// Thresholds are nil where there is no calibration.
 	Thresholds *verdict.Thresholds
 	// Uncalibrated is the reason that a verdict carries without thresholds.
@@ -69,6 +82,9 @@ type Part struct {
 	Location *pipeline.Location
 	// Plan replaces the model's, unless nil.
 	Plan *pipeline.Plan
+	// Reuse is an earlier outcome that nobody needs any more: its memory becomes
+	// the new one's. Nil: new memory is taken.
+	Reuse *Outcome
 	// AnyHealth says that the limits of image health do not matter.
 	AnyHealth bool
 }
@@ -77,6 +93,12 @@ type Part struct {
 type Outcome struct {
 	Evaluation verdict.Evaluation
 	Reason     *verdict.Reason // nil only for OK
+	// Method is how the part was inspected; nil: it was not.
+	Method *engines.Method
+	// CalibrationID and ImageThreshold are those of the calibration for it; nil
+	// without one.
+	CalibrationID  *string
+	ImageThreshold *float64
 	// Scored says that the inspection was completed: Result is whole.
 	Scored bool
 	Result pipeline.Result
@@ -143,10 +165,26 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		return Undefined(verdict.ReasonImageHealth, err.Error())
 	}
 
-	if part.Class < 0 || part.Class >= len(in.options.Learned) {
-		return Undefined(verdict.ReasonInternal, fmt.Sprintf("class: expected an index below %d, found %d", len(in.options.Learned), part.Class))
+	if classes := len(in.options.Plans[0].Learned); part.Class < 0 || part.Class >= classes {
+		return Undefined(verdict.ReasonInternal, fmt.Sprintf("class: expected an index below %d, found %d", classes, part.Class))
 	}
-	learned := in.options.Learned[part.Class]
+	began := time.Now()
+	size := in.options.Parameters.Image
+	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
+	if err != nil {
+		return Undefined(verdict.ReasonInternal, err.Error())
+	}
+	if limits := in.options.Plans[0].Learned[part.Class].Health; limits != nil && !part.AnyHealth {
+		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
+			return Undefined(verdict.ReasonImageHealth, err.Error())
+		}
+	}
+	prepare := time.Since(began)
+	plan, err := in.choose(ctx, part)
+	if err != nil {
+		return Undefined(reasonOf(err), err.Error())
+	}
+	learned := plan.Learned[part.Class]
 	if part.GateThreshold == nil {
 		part.GateThreshold = learned.GateThreshold
 	}
@@ -156,18 +194,10 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if part.Plan == nil {
 		part.Plan = &learned.Plan
 	}
-	began := time.Now()
-	size := in.options.Parameters.Image
-	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
-	if err != nil {
-		return Undefined(verdict.ReasonInternal, err.Error())
+	var reuse *pipeline.Result
+	if part.Reuse != nil {
+		reuse = &part.Reuse.Result
 	}
-	if limits := learned.Health; limits != nil && !part.AnyHealth {
-		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
-			return Undefined(verdict.ReasonImageHealth, err.Error())
-		}
-	}
-	prepare := time.Since(began)
 
 	result, err := in.glad.Inspect(ctx, pipeline.Input{
 		RGB:         prepared,
@@ -178,15 +208,48 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 		GateThreshold: part.GateThreshold,
 		Location:      part.Location,
 		Plan:          *part.Plan,
+		Reuse:         reuse,
 	})
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())
 	} else {
 		outcome = in.evaluate(result, part.Picture, learned)
+		in.costs.learn(&result, prepare)
+	}
+	outcome.Method, outcome.CalibrationID = &plan.Method, learned.CalibrationID
+	if learned.Thresholds != nil {
+		outcome.ImageThreshold = &learned.Thresholds.Image
 	}
 	outcome.Result, outcome.Prepared, outcome.Prepare = result, prepared, prepare
 	outcome.PreparedWidth, outcome.MapSize = size.Width, in.options.Parameters.Score.MapSize
 	return outcome
+}
+
+// choose returns the best plan that fits the time that is left; an error that is
+// [context.DeadlineExceeded] where none does.
+func (in *Inspector) choose(ctx context.Context, part Part) (*Qualified, error) {
+	plans := in.options.Plans
+	deadline, limited := ctx.Deadline()
+	if !limited || !in.costs.known || part.Plan != nil {
+		return &plans[0], nil
+	}
+	left, quickest, least := time.Until(deadline), "", time.Duration(math.MaxInt64)
+	for i := range plans {
+		calls, err := in.glad.Calls(plans[i].Learned[part.Class].Plan)
+		if err != nil {
+			return nil, err
+		}
+		estimate := in.costs.estimate(calls)
+		if estimate <= left {
+			return &plans[i], nil
+		}
+		if estimate < least {
+			quickest, least = plans[i].Method.Plan, estimate
+		}
+	}
+	in.costs.relax()
+	return nil, fmt.Errorf("the inspection was not begun: the quickest plan, %s, takes about %v, and %v were left: %w",
+		quickest, least.Round(time.Millisecond), left.Round(time.Millisecond), context.DeadlineExceeded)
 }
 
 // reasonOf classes the errors of the pipeline.

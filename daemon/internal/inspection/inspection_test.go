@@ -7,9 +7,11 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"gladd/capture"
 	"gladd/daemon/internal/verdict"
+	"gladd/engines"
 	"gladd/pipeline"
 )
 
@@ -66,10 +68,10 @@ func inspector(t *testing.T, models pipeline.Models, thresholds *verdict.Thresho
 			Denoise:  pipeline.Denoise{Step: 500, NoiseStep: 500, InferenceSteps: 2, MinStep: 100, Threshold: 1, GateTopK: 1},
 			Score:    pipeline.Score{MapSize: side, TopK: 1, ObjectMask: pipeline.ObjectMaskNone},
 		},
-		Learned: []Learned{{
+		Plans: []Qualified{{Learned: []Learned{{
 			Thresholds:   thresholds,
 			Uncalibrated: verdict.Reason{Code: verdict.ReasonUnqualified, Detail: "for another method"},
-		}},
+		}}}},
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
@@ -155,5 +157,77 @@ func TestFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// slowModels take a while for every comparison, by a clock that the test sets.
+type slowModels struct {
+	evenModels
+	comparison time.Duration
+}
+
+func (m *slowModels) Compare(ctx context.Context, test, reconstructed, maps []float32) error {
+	time.Sleep(m.comparison)
+	return m.evenModels.Compare(ctx, test, reconstructed, maps)
+}
+
+func TestTheBestPlanThatFits(t *testing.T) {
+	models := &slowModels{comparison: 20 * time.Millisecond}
+	in, _ := inspector(t, models, nil)
+	latest := pipeline.Plan{LatestFirst: true}
+	threshold := verdict.Thresholds{Image: 0.7}
+	id := "of latest-first"
+	in.options.Parameters.Denoise.InferenceSteps = 10
+	in.options.Parameters.Denoise.MinStep = 0
+	glad, err := pipeline.NewInspector(models, in.options.Parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.glad = glad
+	in.options.Plans[0].Method.Plan = engines.PlanExact // ten comparisons
+	in.options.Plans = append(in.options.Plans, Qualified{
+		Method: engines.Method{Plan: engines.PlanLatestFirst}, Learned: []Learned{{Plan: latest, Thresholds: &threshold, CalibrationID: &id}},
+	})
+	inspect := func(left time.Duration) Outcome {
+		ctx, cancel := context.WithTimeout(t.Context(), left)
+		defer cancel()
+		return in.Inspect(ctx, gray(128))
+	}
+	if first := in.Inspect(t.Context(), gray(128)); !first.Scored || first.Method.Plan != engines.PlanExact {
+		t.Fatalf("without a deadline: found %+v", first)
+	}
+	if found := inspect(time.Minute); found.Method.Plan != engines.PlanExact || found.CalibrationID != nil || found.ImageThreshold != nil {
+		t.Errorf("there is time for the first: found %+v", found)
+	}
+	found := inspect(120 * time.Millisecond)
+	if !found.Scored || found.Method.Plan != engines.PlanLatestFirst || found.CalibrationID != &id || *found.ImageThreshold != 0.7 || len(found.Result.Gate) != 1 {
+		t.Errorf("there is time for the second: found %+v", found)
+	}
+	found = inspect(10 * time.Millisecond)
+	if found.Method != nil || found.Reason == nil || found.Reason.Code != verdict.ReasonDeadline ||
+		!strings.Contains(found.Reason.Detail, "not begun: the quickest plan, latest-first, takes about 2") {
+		t.Errorf("there is no time: found %+v", found.Reason)
+	}
+
+	// Refusals alone do not keep it from trying again.
+	models.comparison = 0
+	tries := 0
+	for found = inspect(10 * time.Millisecond); !found.Scored && tries < 500; tries++ {
+		found = inspect(10 * time.Millisecond)
+	}
+	if !found.Scored || tries < 5 {
+		t.Errorf("found %v after %d refusals", found.Reason, tries)
+	}
+}
+
+func TestMemoryIsUsedAgain(t *testing.T) {
+	in, _ := inspector(t, evenModels{}, nil)
+	first := in.Inspect(t.Context(), gray(128))
+	anomalyMap := &first.Result.AnomalyMap[0]
+	part := gray(64)
+	part.Reuse = &first
+	second := in.Inspect(t.Context(), part)
+	if &second.Result.AnomalyMap[0] != anomalyMap || math.Abs(second.Result.Score-64./255) > 1e-6 {
+		t.Errorf("found score %v", second.Result.Score)
 	}
 }

@@ -154,7 +154,7 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 	if err != nil {
 		return nil, err
 	}
-	gate, location := model.Bundle.Manifest.Denoise.Threshold, &pipeline.Location{}
+	gate, location, plan := model.Bundle.Manifest.Denoise.Threshold, &pipeline.Location{}, inspection.Plan(calibration)
 	if calibration != nil {
 		gate = calibration.GateThreshold
 		if location, err = inspection.Location(model.Bundle, calibration); err != nil {
@@ -162,7 +162,7 @@ func inspect(ctx context.Context, options Options, result *ledger.Result) (*Find
 		}
 	}
 	// The limits of image health are the calibration's too.
-	outcome := model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, GateThreshold: &gate, Location: location, AnyHealth: true})
+	outcome := model.Inspector.Inspect(ctx, inspection.Part{Picture: picture, Class: class, GateThreshold: &gate, Location: location, Plan: &plan, AnyHealth: true})
 	manifest := model.Bundle.Manifest
 	found := &Finding{
 		Evaluation: outcome.Evaluation, Reason: outcome.Reason,

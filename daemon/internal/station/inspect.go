@@ -25,6 +25,9 @@ func (s *Station) inspect() {
 		s.goesOn()
 		outcome := s.inspectOne(next)
 		s.finish(next, outcome)
+		if outcome.Scored {
+			s.reuse = &outcome // who heard of it is done with it
+		}
 		s.busySince.Store(nil)
 	}
 }
@@ -50,15 +53,17 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 		return inspection.Undefined(verdict.ReasonDeadline,
 			fmt.Sprintf("the inspection could not begin within %s; the engines were busy", s.options.Deadline))
 	}
-	// A network that hangs keeps its turn, but not the verdict.
-	done := make(chan inspection.Outcome, 1)
+	// A network that hangs keeps its turn and what it writes to, but not the
+	// verdict.
+	done, reuse := make(chan inspection.Outcome, 1), s.reuse
+	s.reuse = nil
 	go func() {
 		defer s.options.Turns.Give()
-		done <- s.call(ctx, next)
+		done <- s.call(ctx, next, reuse)
 	}()
 	select {
 	case outcome := <-done:
-		if outcome.Reason != nil && outcome.Reason.Code == verdict.ReasonDeadline {
+		if outcome.Reason != nil && outcome.Reason.Code == verdict.ReasonDeadline && outcome.Method != nil { // it was begun
 			outcome.Reason.Detail = s.lateDetail()
 		}
 		return outcome
@@ -72,14 +77,14 @@ func (s *Station) lateDetail() string {
 }
 
 // call inspects; a panic becomes an outcome.
-func (s *Station) call(ctx context.Context, next *job) (outcome inspection.Outcome) {
+func (s *Station) call(ctx context.Context, next *job, reuse *inspection.Outcome) (outcome inspection.Outcome) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			reason := s.panicked("an inspection", caught)
 			outcome = inspection.Undefined(reason.Code, reason.Detail)
 		}
 	}()
-	return s.options.Model.Inspector.Inspect(ctx, inspection.Part{Picture: next.frame.Picture, Class: s.options.Model.Class})
+	return s.options.Model.Inspector.Inspect(ctx, inspection.Part{Picture: next.frame.Picture, Class: s.options.Model.Class, Reuse: reuse})
 }
 
 func (s *Station) panicked(where string, caught any) *verdict.Reason {
@@ -148,6 +153,10 @@ func (s *Station) record(next *job, outcome inspection.Outcome, stored *ledger.S
 	record.Evaluation, record.Reason = outcome.Evaluation, outcome.Reason
 	record.ResultState = verdict.StateOf(outcome.Evaluation, outcome.Reason)
 	record.Regions = outcome.Regions
+	if method := outcome.Method; method != nil {
+		record.Method.Backend, record.Method.Mode, record.Method.Plan = method.Backend, method.Mode, method.Plan
+		record.CalibrationID, record.ImageThreshold = outcome.CalibrationID, outcome.ImageThreshold
+	}
 	if outcome.Scored {
 		score := outcome.Result.Score
 		record.AnomalyScore = &score

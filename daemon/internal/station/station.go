@@ -23,7 +23,8 @@ type Inspector interface {
 	Inspect(ctx context.Context, part inspection.Part) inspection.Outcome
 }
 
-// Model is what a station inspects with.
+// Model is what a station inspects with. Method, CalibrationID and ImageThreshold
+// are those of its best plan; an outcome that has its own goes before them.
 type Model struct {
 	Inspector      Inspector
 	Class          int
@@ -63,7 +64,8 @@ type Options struct {
 	Deadline time.Duration // from the trigger to the durable record
 	Queue    int           // frames that may wait
 
-	// Finished hears of every terminal record, after it became durable.
+	// Finished hears of every terminal record, after it became durable. It must
+	// not keep the outcome, whose memory the next one may get.
 	Finished func(Finished)
 	// Changed hears that the status may have changed. It must not block.
 	Changed func()
@@ -101,7 +103,8 @@ type Station struct {
 	giveUpNow context.CancelFunc
 	closed    sync.Once
 	camera    camera
-	keeping   sync.Mutex // held while a picture is encoded and written
+	reuse     *inspection.Outcome // the one before, whose memory the next one gets
+	keeping   sync.Mutex          // held while a picture is encoded and written
 
 	status      status
 	refused     refusalLog
