@@ -85,7 +85,7 @@ $(GOLANGCI_LINT):
 goldens: ## make the test data again that comes from other programs
 	python3 -m venv out/goldens
 	out/goldens/bin/pip install --quiet --requirement testdata/goldens/requirements.txt
-	PYTHONDONTWRITEBYTECODE=1 out/goldens/bin/python testdata/goldens/make.py
+	PYTHONPATH=bench/reference PYTHONDONTWRITEBYTECODE=1 out/goldens/bin/python testdata/goldens/make.py
 
 .PHONY: clean
 clean: ## remove what was built and downloaded

@@ -40,6 +40,7 @@ type cli struct {
 	Replay    replayCommand    `cmd:"" help:"Inspect recorded parts again: what was found then, and now."`
 	Calibrate calibrateCommand `cmd:"" help:"Learn thresholds from pictures of good parts, with a promised rate of false rejects."`
 	Eval      evalCommand      `cmd:"" help:"Measure a model on a labelled set: AUROC, AP, F1max, PRO, and what its threshold makes of them."`
+	Bench     benchCommand     `cmd:"" help:"Measure what a model costs on this machine, and what its plans leave of the verdicts."`
 	Line      lineCommand      `cmd:"" help:"Write pictures of a virtual line's parts, good and defective, with masks."`
 	Config    configCommand    `cmd:"" help:"Look after configuration files."`
 	Version   versionCommand   `cmd:"" help:"Print versions and where the runtime libraries were found."`

@@ -1,7 +1,7 @@
 """Makes the test data that other programs' results go into: `make goldens`.
 
 Expected values come from Pillow, OpenCV, SciPy, scikit-learn, ONNX Runtime and a second
-implementation of GLAD's arithmetic in NumPy (reference.py), never from gladd.
+implementation of GLAD's arithmetic in NumPy (bench/reference/glad.py), never from gladd.
 The data is committed; this is run again only when a case is added.
 """
 

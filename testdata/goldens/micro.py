@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import graphs
-import reference
+import glad
 
 WIDTH, HEIGHT, CHANNELS, MAP = 160, 96, 3, 40
 
@@ -88,7 +88,7 @@ def bundle(folder):
     cases = []
     for name, changes, picture, class_name in CASES:
         changes = copy.deepcopy(changes)
-        run = lambda: reference.inspect(reference.Model(folder, merged(changes)), rgb[picture], noise[picture], encode_noise[picture],
+        run = lambda: glad.inspect(glad.Model(folder, merged(changes)), rgb[picture], noise[picture], encode_noise[picture],
                                         MANIFEST["classes"].index(class_name))
         if changes.get("denoise", {}).get("threshold") == "crossing":
             # A threshold that is first crossed below min_step, where the crossing still decides.

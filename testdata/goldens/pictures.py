@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-import reference
+import glad
 
 
 def texture(width, height, seed):
@@ -49,7 +49,7 @@ def object_masks(folder):
         Image.fromarray(rgb).save(folder / f"{name}.png")
         for kind in ("otsu_dark", "otsu_bright"):
             for size in (rgb.shape[1], 37):
-                threshold, mask = reference.object_mask(rgb, kind, size)
+                threshold, mask = glad.object_mask(rgb, kind, size)
                 np.save(folder / f"{name}.{kind}.{size}.npy", mask.astype(np.float32))
             thresholds[name] = int(threshold)
     (folder / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")

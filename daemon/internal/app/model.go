@@ -39,6 +39,11 @@ func (e *Engines) Close() error {
 	return errors.Join(append(errs, e.backend.Close())...)
 }
 
+// Networks are those of a bundle that was opened.
+func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
+	return e.networks[bundle.ModelDigest]
+}
+
 // OpenModel makes a bundle ready to inspect in a mode, by some plans, the best
 // first; none: those of the mode. The model ends with the engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (*inspection.Model, error) {

@@ -225,6 +225,16 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	return outcome
 }
 
+// Calls are what a good part of a class takes under the best plan, and what it
+// takes under comparisons in order.
+func (in *Inspector) Calls(class int) (best, inOrder pipeline.Calls, err error) {
+	if best, err = in.glad.Calls(in.options.Plans[0].Learned[class].Plan); err != nil {
+		return best, inOrder, err
+	}
+	inOrder, err = in.glad.Calls(pipeline.Plan{})
+	return best, inOrder, err
+}
+
 // choose returns the best plan that fits the time that is left; an error that is
 // [context.DeadlineExceeded] where none does.
 func (in *Inspector) choose(ctx context.Context, part Part) (*Qualified, error) {

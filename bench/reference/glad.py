@@ -1,16 +1,23 @@
-"""GLAD in NumPy, float32 as in the official code, for one picture at a time."""
+"""GLAD as the official code has it, in NumPy and float32, for one picture at a time, on a bundle's graphs.
 
-import cv2
+The test data comes from it (testdata/goldens), and gladd's speed is held against
+it (compare.py): it is what one would run without gladd.
+"""
+
 import numpy as np
 import onnxruntime
-from scipy import ndimage
 
 
 class Model:
-    def __init__(self, folder, manifest):
+    """A bundle's graphs. threads of each call; 0: all. spinning: whether idle threads wait in a loop, as is ONNX Runtime's default."""
+
+    def __init__(self, folder, manifest, threads=0, spinning=True):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         self.m = manifest
         self.session = {
-            name: onnxruntime.InferenceSession(str(folder / graph["file"]), providers=["CPUExecutionProvider"])
+            name: onnxruntime.InferenceSession(str(folder / graph["file"]), options, providers=["CPUExecutionProvider"])
             for name, graph in manifest["graphs"].items()
         }
 
@@ -28,6 +35,9 @@ def mean_of_highest(values, k):
 
 
 def object_mask(rgb, kind, size):
+    import cv2
+    from scipy import ndimage
+
     r, g, b = (rgb[..., i].astype(np.int64) for i in range(3))
     gray = ((9798 * r + 19235 * g + 3735 * b + 16384) >> 15).astype(np.uint8)
     threshold, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)
@@ -39,6 +49,8 @@ def object_mask(rgb, kind, size):
 
 def aligned(plane, size):
     """Bilinear with corners aligned, by SciPy's linear interpolation."""
+    from scipy import ndimage
+
     rows = np.linspace(0, plane.shape[0] - 1, size)
     columns = np.linspace(0, plane.shape[1] - 1, size)
     grid = np.meshgrid(rows, columns, indexing="ij")
