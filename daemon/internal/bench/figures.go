@@ -86,7 +86,7 @@ func compare(name string, first, other []run) Beside {
 	found := Beside{Plan: name}
 	var firstGood, otherGood []float64
 	var scores [2][2][]float64 // by plan, good and defective
-	sameVerdicts, calibrated := 0, true
+	sameSwitches, sameVerdicts, calibrated := 0, 0, true
 	for i, a := range first {
 		b := other[i]
 		if a.good {
@@ -95,7 +95,7 @@ func compare(name string, first, other []run) Beside {
 		found.SlowestToGood = max(found.SlowestToGood, milliseconds(b.took))
 		before, after := a.outcome.Result, b.outcome.Result
 		if before.SwitchTimestep == after.SwitchTimestep && before.SwitchReason == after.SwitchReason {
-			found.SameSwitch += 1 / float64(len(first))
+			sameSwitches++
 		}
 		difference := math.Abs(after.Score - before.Score)
 		found.LargestDifference = max(found.LargestDifference, difference)
@@ -114,6 +114,7 @@ func compare(name string, first, other []run) Beside {
 	low, high := resampled(len(firstGood), func(draw []int) float64 { return meanOf(otherGood, draw) / meanOf(firstGood, draw) })
 	found.Time = Spread{mean(otherGood) / mean(firstGood), low, high}
 	found.SlowestToGood /= mean(firstGood)
+	found.SameSwitch = float64(sameSwitches) / float64(len(first))
 	if calibrated {
 		share := float64(sameVerdicts) / float64(len(first))
 		found.SameVerdict = &share

@@ -90,7 +90,7 @@ func (s *Station) take(taken *job) {
 		taken.failed = &verdict.Reason{Code: verdict.ReasonShutdown, Detail: errShutdown.Error()}
 		return
 	}
-	ctx, cancel := context.WithDeadline(s.stop, taken.deadline.Add(-s.reserve))
+	ctx, cancel := context.WithDeadline(s.stop, taken.deadline.Add(-s.reserve()))
 	defer cancel()
 	began := time.Now()
 	frame, err := s.grab(ctx, taken.file)

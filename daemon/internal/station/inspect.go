@@ -37,7 +37,7 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 	if next.failed != nil {
 		return inspection.Undefined(next.failed.Code, next.failed.Detail)
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), next.deadline.Add(-s.reserve))
+	ctx, cancel := context.WithDeadline(context.Background(), next.deadline.Add(-s.reserve()))
 	defer cancel()
 	waiting, stopWaiting := context.WithCancel(ctx)
 	defer stopWaiting()
@@ -96,7 +96,7 @@ func (s *Station) panicked(where string, caught any) *verdict.Reason {
 // without a record would be lost. Only at the end of the daemon it is left to
 // the next start, which finds it.
 func (s *Station) finish(next *job, outcome inspection.Outcome) {
-	stored := next.picture.wait(s, outcome.Evaluation, next.deadline.Add(-s.reserve/2))
+	stored := next.picture.wait(s, outcome.Evaluation, next.deadline.Add(-s.reserve()/2))
 	if stored == nil {
 		next.picture.discard(s)
 	}
@@ -105,7 +105,9 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		record = s.record(next, inspection.Undefined(verdict.ReasonInternal, "the result cannot be written: "+err.Error()), stored)
 	}
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
+		began := time.Now()
 		err := s.options.Ledger.Finish(s.source, record, next.deadline, stored)
+		s.recorded(time.Since(began))
 		s.status.fault(faultLedger, err)
 		if err == nil {
 			break
@@ -126,6 +128,18 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 	s.outstanding.Add(-1)
 	s.status.setBusy(s.full())
 	s.tell(Finished{Source: s.source, Record: record, Outcome: outcome, Name: nameOf(next)})
+}
+
+// reserve is what is kept of the deadline for the record: twice what the ledger
+// takes lately, up to half of all.
+func (s *Station) reserve() time.Duration {
+	deadline := s.options.Deadline
+	return max(min(50*time.Millisecond, deadline/10), min(2*time.Duration(s.recording.Load()), deadline/2))
+}
+
+// recorded notes how long the ledger took.
+func (s *Station) recorded(took time.Duration) {
+	s.recording.Store(max(int64(took), s.recording.Load()*49/50))
 }
 
 func nameOf(next *job) string {

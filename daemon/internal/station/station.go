@@ -88,7 +88,9 @@ type Finished struct {
 type Station struct {
 	options Options
 	source  string // /site/line/station
-	reserve time.Duration
+	// recording is how long the ledger takes for a record, at the longest and
+	// lately, in nanoseconds.
+	recording atomic.Int64
 
 	starting sync.Mutex // held from the decision on a trigger to its place in the queue
 	captures chan *job
@@ -136,7 +138,6 @@ func New(options Options) *Station {
 	s := &Station{
 		options:  options,
 		source:   "/" + options.Site + "/" + options.Line + "/" + options.Name,
-		reserve:  min(50*time.Millisecond, options.Deadline/10),
 		captures: make(chan *job, options.Queue+1),
 		inspects: make(chan *job, options.Queue+1),
 		ended:    make(chan struct{}),
