@@ -17,13 +17,13 @@ import (
 // calibrateCommand is 'gladd calibrate'.
 type calibrateCommand struct {
 	Bundle        string    `required:"" help:"Folder of the model; its calibrations.yaml gets a new entry." placeholder:"DIR"`
-	Good          []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders." placeholder:"DIR"`
+	Good          []string  `required:"" help:"Pictures of good parts that the networks were not trained with: files and folders; no whole sets." placeholder:"DIR"`
 	Bad           []string  `help:"Pictures of known bad parts, to be told how many would escape; no threshold is learned from them." placeholder:"DIR"`
 	Class         string    `help:"Class of the parts, for a model of several classes: each is calibrated on its own." placeholder:"NAME"`
-	FalseReject   float64   `help:"Promised share of good parts that are rejected, at most." default:"0.01" placeholder:"SHARE"`
-	Confidence    float64   `help:"Confidence of the promise." default:"0.95" placeholder:"SHARE"`
+	FalseReject   float64   `help:"Promised share of good parts that are rejected, at most; ${default} without it." default:"0.01" placeholder:"SHARE"`
+	Confidence    float64   `help:"Confidence of the promise; ${default} without it." default:"0.95" placeholder:"SHARE"`
 	Gate          string    `help:"The gate threshold: learn it from parts of its own, keep the bundle's, or auto: learn it where there are enough parts." default:"auto" enum:"auto,learn,keep" placeholder:"HOW"`
-	OtherSwitches float64   `help:"With --mode adaptive: promised share of parts whose reconstruction begins elsewhere than in mode exact, at most." default:"0.01" placeholder:"SHARE"`
+	OtherSwitches float64   `help:"With --mode adaptive: promised share of parts whose reconstruction begins elsewhere than in mode exact, at most; ${default} without it." default:"0.05" placeholder:"SHARE"`
 	GuardBand     float64   `help:"Scores so close to the image threshold are NotDecidable; 0: none are." default:"0" placeholder:"SCORE"`
 	Plot          string    `help:"File for the histogram (SVG); without it calibration-ID.svg in the bundle." placeholder:"FILE"`
 	DryRun        bool      `help:"Learn and show, but write nothing."`
@@ -39,6 +39,12 @@ Exit code: 0 done; 1 a picture gave no score (the threshold is written if enough
 
 // Run calibrates.
 func (c *calibrateCommand) Run(env *environment) error {
+	for _, dir := range c.Good {
+		if set := evaluate.SetIn(dir); set != "" {
+			return fmt.Errorf("--good %s: expected good parts alone, found a set with %s in it: defective parts and masks would count as good; name its folder of good parts, such as %s",
+				dir, set, filepath.Join(dir, "train", "good"))
+		}
+	}
 	good, err := capture.FindFiles(c.Good, "")
 	if err != nil {
 		return err

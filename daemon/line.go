@@ -11,12 +11,12 @@ import (
 // lineCommand is 'gladd line'.
 type lineCommand struct {
 	Out       string `required:"" help:"Folder for the parts; new or empty." placeholder:"DIR"`
-	Train     int    `help:"Good parts to train with." default:"300" placeholder:"N"`
-	Good      int    `help:"Good parts to test with." default:"100" placeholder:"N"`
-	Defective int    `help:"Defective parts to test with; they take turns through the kinds of defect and three severities." default:"100" placeholder:"N"`
-	Seed      uint64 `help:"Another seed gives other parts; the same gives the same, on every machine." default:"1" placeholder:"S"`
-	Part      string `help:"Kind of part: plate, board, cap or surface." default:"plate" enum:"plate,board,cap,surface" placeholder:"KIND"`
-	Size      int    `help:"Side of the pictures in pixels." default:"256" placeholder:"PX"`
+	Train     int    `help:"Good parts to train with; ${default} without it." default:"300" placeholder:"N"`
+	Good      int    `help:"Good parts to test with; ${default} without it." default:"100" placeholder:"N"`
+	Defective int    `help:"Defective parts to test with; they take turns through the kinds of defect and three severities; ${default} without it." default:"100" placeholder:"N"`
+	Seed      uint64 `help:"Another seed gives other parts; the same gives the same, on every machine; ${default} without it." default:"1" placeholder:"S"`
+	Part      string `help:"Kind of part: plate, board, cap or surface; ${default} without it." default:"plate" enum:"plate,board,cap,surface" placeholder:"KIND"`
+	Size      int    `help:"Side of the pictures in pixels; ${default} without it." default:"256" placeholder:"PX"`
 }
 
 // Help is shown below the flags.
@@ -35,6 +35,9 @@ func (c *lineCommand) Run(env *environment) error {
 		if count.value < 0 {
 			return fmt.Errorf("--%s: expected a number of parts, found %d", count.flag, count.value)
 		}
+	}
+	if c.Train+c.Good+c.Defective == 0 {
+		return errors.New("there is nothing to draw: expected parts by --train, --good or --defective, found 0 of each")
 	}
 	line, err := virtualline.New(virtualline.Kind(c.Part), c.Seed, c.Size)
 	if err != nil {

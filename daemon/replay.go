@@ -29,7 +29,7 @@ type replayCommand struct {
 	Class     string      `help:"Class of the parts, for a model of several classes." placeholder:"NAME"`
 	Format    string      `help:"What goes to stdout for each part: json, or text for people." default:"text" enum:"json,text" placeholder:"NAME"`
 	Engine    engineFlags `embed:""`
-	Mode      string      `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode      string      `help:"With another model: how GLAD is computed, exact or adaptive. With its own, a part is inspected by the plan that its record names." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
 }
 
 // Help is shown below the flags.

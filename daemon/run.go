@@ -53,6 +53,13 @@ func (c *runCommand) Run(env *environment) error {
 	return err
 }
 
+func plural(count int, word string) string {
+	if count != 1 {
+		word += "s"
+	}
+	return fmt.Sprintf("%d %s", count, word)
+}
+
 // configCommand is 'gladd config'.
 type configCommand struct {
 	Check configCheckCommand `cmd:"" help:"Check a configuration file and the bundles that it names."`
@@ -70,11 +77,15 @@ func (c *configCheckCommand) Run(env *environment) error {
 		return err
 	}
 	var found []error
+	var uncalibrated []string
 	for _, name := range config.RecipeNames() {
 		recipe := config.Recipes[name]
 		bundle, err := engines.Load(recipe.Bundle)
 		if err == nil {
 			_, err = bundle.Manifest.Class(recipe.Class)
+			if len(bundle.Calibrations) == 0 {
+				uncalibrated = append(uncalibrated, name)
+			}
 		}
 		if err != nil {
 			found = append(found, fmt.Errorf("%s: recipes.%s: %w", c.File, name, err))
@@ -83,7 +94,10 @@ func (c *configCheckCommand) Run(env *environment) error {
 	if found != nil {
 		return errors.Join(found...)
 	}
-	_, err = fmt.Fprintf(env.stdout, "%s is right: %d stations, %d recipes; verdicts go to %s\n",
-		c.File, len(config.Stations), len(config.Recipes), config.MQTT.Address())
+	for _, name := range uncalibrated {
+		env.log.Warn("bundle without a calibration; every verdict will be Undefined", "recipe", name, "advice", "gladd calibrate --bundle "+config.Recipes[name].Bundle+" --good DIR")
+	}
+	_, err = fmt.Fprintf(env.stdout, "%s is right: %s, %s; verdicts go to %s\n",
+		c.File, plural(len(config.Stations), "station"), plural(len(config.Recipes), "recipe"), config.MQTT.Address())
 	return err
 }

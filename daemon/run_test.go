@@ -483,7 +483,7 @@ func TestConfigCheck(t *testing.T) {
 	s := newSite(t, "mqtt://broker:1883")
 	config := s.config(oneStation)
 	code, stdout, stderr := gladd(t, "config", "check", config)
-	if want := config + " is right: 1 stations, 1 recipes; verdicts go to mqtt://broker:1883\n"; code != 0 || stdout != want {
+	if want := config + " is right: 1 station, 1 recipe; verdicts go to mqtt://broker:1883\n"; code != 0 || stdout != want {
 		t.Errorf("want %s, found %d, %s, %s", want, code, stdout, stderr)
 	}
 }

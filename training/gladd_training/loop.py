@@ -5,6 +5,7 @@ step: a run that was cut off and goes on ends in the same weights.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -108,6 +109,12 @@ def fit(stage, name, options, run, fingerprint):
     fingerprint: what the result depends on besides the seed; a checkpoint of another one is refused.
     """
     folder = run.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        return _fit(stage, name, folder, options, run, fingerprint)
+
+
+def _fit(stage, name, folder, options, run, fingerprint):
     checkpoint, step, saved = folder / "checkpoint.pt", 0, 0
 
     def stop(what, advice):
@@ -121,7 +128,6 @@ def fit(stage, name, options, run, fingerprint):
         write_atomically(checkpoint, lambda path: torch.save(state, path))
         write_atomically(folder / "settings.json", lambda path: path.write_text(fingerprint))
 
-    folder.mkdir(parents=True, exist_ok=True)
     now = settings(options, run, fingerprint)
     fingerprint = json.dumps(now, sort_keys=True)
     parameters, beside = list(stage.parameters()), getattr(stage, "beside", [])
@@ -133,8 +139,10 @@ def fit(stage, name, options, run, fingerprint):
         except Exception as error:  # pickle, zip and system errors alike
             raise TrainingError(f"{checkpoint}: not a readable checkpoint: {error}. Delete {folder} to train this stage anew.") from error
         if state["fingerprint"] != fingerprint:
-            raise TrainingError(other_settings(folder, differences(now, json.loads(state["fingerprint"]))))
+            raise OtherSettings([(folder, differences(now, json.loads(state["fingerprint"])))])
         step = saved = state["step"]
+        if step < options.steps:
+            print(f"{name}: goes on from step {step}")
         stage.module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
@@ -196,9 +204,25 @@ def fit(stage, name, options, run, fingerprint):
     return stage.module
 
 
-def other_settings(folder, lines):
-    """What to say where a checkpoint does not fit the recipe."""
-    return f"{folder} was trained with other settings or pictures:\n  " + "\n  ".join(lines) + f"\nDelete {folder} to train it anew, or name another --out."
+class OtherSettings(TrainingError):
+    """Checkpoints that do not fit the recipe: folders, each with the lines that differ."""
+
+    def __init__(self, found):
+        # A stage's options are its part of the recipe, which names what it sets as well.
+        words = lambda folder, lines: dict.fromkeys(line.replace("options.", f"{folder.name}.", 1) for line in lines)
+        each = [f"{folder} was trained with other settings or pictures:\n  " + "\n  ".join(words(folder, lines)) for folder, lines in found]
+        self.lines = "\n".join(each)
+        super().__init__(f"{self.lines}\nTo train anew delete {', '.join(str(folder) for folder, _ in found)}, or name another --out.")
+
+
+def _locked(folder):
+    """A file that one process has at a time, until it is closed or the process ends."""
+    file = open(folder / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise TrainingError(f"{folder}: another process trains this stage; wait for it, or name another --out") from error
+    return file
 
 
 def _sheet(stage, folder, step, run):

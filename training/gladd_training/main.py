@@ -34,6 +34,14 @@ def parser():
     return p
 
 
+def use_threads(count):
+    """Of --threads; 0: all cores."""
+    if count < 0:
+        raise TrainingError(f"--threads: expected a number of at least 0 (all cores), found {count}")
+    if count:
+        torch.set_num_threads(count)
+
+
 def chosen_device(name):
     """The device of --device."""
     if name == "cuda" and not torch.cuda.is_available():
@@ -46,18 +54,27 @@ def chosen_device(name):
 def run(arguments):
     options = parser().parse_args(arguments)
     device = chosen_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs a seventh of the time, and nothing reads it
     recipe = load(options.recipe)
     bundle = Path(options.bundle or Path(options.out) / "bundle")
+    if Path(options.out).exists() and not Path(options.out).is_dir():
+        raise TrainingError(f"--out {options.out}: expected a folder, found a file")
+    exists = ""
     if options.stage is None and bundle.exists():
-        raise TrainingError(f"{bundle} exists. A bundle never changes: name another folder with --bundle, or delete this one first.")
-    road = Road(recipe, options.good, Run(Path(options.out), recipe.seed, device, progress=not options.quiet))
+        exists = f"{bundle} exists. A bundle never changes: name another folder with --bundle, or delete this one first."
+    try:
+        road = Road(recipe, options.good, Run(Path(options.out), recipe.seed, device, progress=not options.quiet))
+    except TrainingError as error:
+        raise TrainingError(f"{error}\n{exists}".strip()) from error
+    if exists:
+        raise TrainingError(exists)
     print(f"{len(road.good)} pictures of good parts in {options.good}; training on {device.type}")
     if options.stage:
         part = getattr(recipe, options.stage)
+        if options.stage in road.done():
+            print(f"{options.stage}: trained already; delete {Path(options.out) / options.stage} to train it anew")
         if not part.steps or (options.stage == "features" and (part.path or part.network == "teacher")):
             print(f"{options.stage}: nothing to train; the recipe takes it as it is")
         {"autoencoder": road.autoencoder, "denoiser": road.unet, "features": road.untuned, "finetune": road.features}[options.stage]()
@@ -89,4 +106,4 @@ def report(program, work, interrupted="interrupted"):
 
 
 def main():
-    sys.exit(report("gladd-train", run, "interrupted; the same command goes on from the last checkpoint"))
+    sys.exit(report("gladd-train", run, "interrupted; the same command goes on from the last checkpoint, which is at most 250 steps old"))

@@ -26,6 +26,8 @@ def find_good(folder):
 def find(folder, what):
     """The pictures below a folder, in the order of their paths."""
     folder = Path(folder)
+    if folder.is_file():
+        raise TrainingError(f"{folder}: expected a folder of {what}, found a file")
     if not folder.is_dir():
         raise TrainingError(f"{folder}: expected a folder of {what}, found none")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())

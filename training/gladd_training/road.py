@@ -12,7 +12,7 @@ import torch
 from . import TrainingError, glad, graphs, pictures, stages
 from .anomalies import synthesise
 from .export import digest, round_to_half, write_bundle
-from .loop import Options, differences, finished, fit, generators, other_settings, settings, trained_already, write_atomically
+from .loop import Options, OtherSettings, differences, finished, fit, generators, settings, trained_already, write_atomically
 from .networks.autoencoder import Autoencoder
 from .networks.features import Teacher, Vit, fold_norms, installed_weights
 from .networks.given import GivenAutoencoder, GivenDino, GivenUNet, embed_prompts, read_embeddings
@@ -105,9 +105,9 @@ class Road:
         for name, options, fingerprint in self._stages():
             then = trained_already(self.run, name)
             if then is not None and (lines := differences(settings(options, self.run, fingerprint), then)):
-                wrong.append(other_settings(self.run.folder / name, lines))
+                wrong.append((self.run.folder / name, lines))
         if wrong:
-            raise TrainingError("\n".join(wrong))
+            raise OtherSettings(wrong)
 
     def unfinished(self):
         """The names of the stages that are not trained to their end."""
@@ -116,6 +116,10 @@ class Road:
         if not recipe.features.path and recipe.features.network != "teacher":
             needed["features"] = recipe.features.steps
         return [name for name, steps in needed.items() if steps and not finished(self.run, name)]
+
+    def done(self):
+        """The names of the stages that are trained to their end."""
+        return [name for name, _, _ in self._stages() if finished(self.run, name)]
 
     def _fit(self, stage, name):
         options, fingerprint = next((o, f) for n, o, f in self._stages() if n == name)

@@ -17,8 +17,8 @@ from .anomalies import synthesise
 from .export import round_to_half
 from .figures import auroc, bootstrap, pixel_auroc
 from .graphs import Score
-from .loop import Run, generators
-from .main import chosen_device, report
+from .loop import OtherSettings, Run, generators
+from .main import chosen_device, report, use_threads
 from .networks.features import Teacher
 from .recipe import load
 from .road import Road
@@ -216,6 +216,7 @@ def score_grid(modules, labelled, denoise, score, distances, pixels, sigmas, top
         for top_k in top_ks:
             scores = maps.flatten(1).topk(top_k, 1).values.mean(1).numpy()
             row = {"distance": distance, "pixel": weight, "sigma": sigma, "top_k": top_k, **figures(labelled, scores)}
+            row["recipe"] = "*" if (distance, weight, sigma, top_k) == (score.distance, score.pixel, score.sigma, score.top_k) else ""
             rows.append({**row, "kinds": by_kind(labelled, scores), "scores": scores.tolist()})
     return rows
 
@@ -231,7 +232,7 @@ def parser():
             c.add_argument("recipe", help="the recipe that it was trained by")
             c.add_argument("--run", required=True, metavar="DIR", help="gladd-train's --out")
             c.add_argument("--held-out", required=held_out, metavar="DIR", help="good parts that it was not trained on")
-            c.add_argument("--count", type=int, default=60, metavar="N", help="how many of those; default 60")
+            c.add_argument("--count", type=int, default=60, metavar="N", help="how many of those at most, 0: all; default 60")
             c.add_argument("--anomalies", type=int, default=1, metavar="N", help="how many synthetic anomalies to try on each of those, each by itself; default 1")
             c.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
         c.add_argument("--json", metavar="FILE", help="write the rows there too, with the score of each picture")
@@ -266,11 +267,20 @@ def numbers(flag, text, kind):
         raise TrainingError(f"{flag}: expected numbers, comma-separated, found {text!r}") from None
 
 
+def check_range(flag, values, expected, good):
+    for value in values:
+        if not good(value):
+            raise TrainingError(f"{flag}: expected numbers {expected}, found {value}")
+
+
 def trained(recipe, good, folder, device):
     """The road of a model that is trained already: a study trains nothing."""
     if recipe.classes:
         raise TrainingError(f"{recipe.name}: expected a recipe without classes; a study of several classes is not supported")
-    road = Road(recipe, good, Run(Path(folder), recipe.seed, device))
+    try:
+        road = Road(recipe, good, Run(Path(folder), recipe.seed, device))
+    except OtherSettings as error:
+        raise TrainingError(f"{error.lines}\nA study needs the recipe, and the pictures in --good, that {folder} was trained with.") from error
     if missing := road.unfinished():
         raise TrainingError(f"{folder}: expected a run of gladd-train that was finished; not so: {', '.join(missing)}")
     return road
@@ -279,8 +289,7 @@ def trained(recipe, good, folder, device):
 def run(arguments):
     """Runs a study and returns its rows."""
     options = parser().parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     if options.command == "nearest":
         good = pictures.read_all(options.good, options.size, options.size)
         labelled = read_labelled(options.data, options.size, options.size)
@@ -294,11 +303,19 @@ def run(arguments):
         distances = options.distances.split(",")
         if not set(distances) <= {"nearest", "place"}:
             raise TrainingError(f"--distances: expected nearest, place or both with a comma, found {options.distances!r}")
-        grid = (distances, numbers("--pixels", options.pixels, float), numbers("--sigmas", options.sigmas, float), numbers("--top-ks", options.top_ks, int))
+        check_range("--sigmas", numbers("--sigmas", options.sigmas, float), "above 0 and below a quarter of map_size", lambda v: 0 < v < recipe.score.map_size / 4)
+        check_range("--top-ks", numbers("--top-ks", options.top_ks, int), f"1 to {recipe.score.map_size**2}", lambda v: 1 <= v <= recipe.score.map_size**2)
+        # What the recipe has now is among them.
+        mine = lambda flag, text, kind, value: sorted({*numbers(flag, text, kind), value})
+        grid = (distances, mine("--pixels", options.pixels, float, recipe.score.pixel), mine("--sigmas", options.sigmas, float, recipe.score.sigma),
+                mine("--top-ks", options.top_ks, int, recipe.score.top_k))  # fmt: skip
         if (options.data is None) == (options.held_out is None):
             raise TrainingError("expected either --held-out or --data")
     if options.command == "settings":
         steps, min_steps = numbers("--steps", options.steps, int), numbers("--min-steps", options.min_steps, int)
+        highest = recipe.denoiser.max_timestep
+        check_range("--steps", steps, f"1 to {highest}, the denoiser's max_timestep", lambda v: 1 <= v <= highest)
+        check_range("--min-steps", min_steps, "0 to 1000", lambda v: 0 <= v <= 1000)
     if recipe.score.object_mask != "none" or recipe.score.standardise != "none":
         print("gladd-study: object masks and maps standardised per location are left out of these figures", file=sys.stderr)
     road = trained(recipe, options.good, options.run, device)
@@ -310,6 +327,12 @@ def run(arguments):
         if recipe.half:
             round_to_half(unet)
     held_out = pictures.read_all(options.held_out, *size, options.count) if options.held_out else None
+    if held_out is not None:
+        known = {p.tobytes() for p in road.good}
+        if among := sum(p.tobytes() in known for p in held_out):
+            raise TrainingError(f"--held-out {options.held_out}: expected good parts that are not in --good, found {among} of {len(held_out)} there")
+        if len(held_out) < 2:
+            raise TrainingError(f"--held-out {options.held_out}: expected at least 2 pictures, found {len(held_out)}")
     labelled = synthetic(held_out, recipe.seed, recipe.anomalies, options.anomalies) if getattr(options, "data", None) is None else read_labelled(options.data, *size)
     modules = road.modules()
     if options.command == "settings":

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gladd_training import TrainingError
+from gladd_training import TrainingError, loop
 from gladd_training.loop import Options, Run, finished, fit
 
 
@@ -80,7 +80,7 @@ def test_nan_stops_and_names_the_last_good_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "a"})
-    with pytest.raises(TrainingError, match="other settings or pictures:\n  pictures: b now, a then\nDelete"):
+    with pytest.raises(TrainingError, match="other settings or pictures:\n  pictures: b now, a then\nTo train anew delete"):
         fit(Line(), "line", OPTIONS, run(tmp_path), {"pictures": "b"})
 
 
@@ -90,3 +90,11 @@ def test_a_broken_checkpoint_is_refused(tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="not a readable checkpoint.*Delete"):
         fit(Line(), "line", OPTIONS, run(tmp_path), {})
+
+
+def test_a_stage_is_trained_by_one_process_at_a_time(tmp_path):
+    held = loop._locked(tmp_path)
+    with pytest.raises(TrainingError, match="another process trains this stage"):
+        loop._locked(tmp_path)
+    held.close()
+    loop._locked(tmp_path).close()

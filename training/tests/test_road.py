@@ -127,7 +127,7 @@ def test_a_changed_recipe_is_refused_before_training(parts, tmp_path):
     with pytest.raises(TrainingError) as caught:
         run([str(tmp_path / "recipe.yaml"), "--good", str(parts / "train" / "good"), "--out", str(tmp_path), "--device", "cpu", "--quiet"])
     message = str(caught.value)
-    assert "denoiser.batch: 3 now, 4 then" in message and "options.steps: 4 now, 3 then" in message
+    assert "denoiser.batch: 3 now, 4 then" in message and "finetune.steps: 4 now, 3 then" in message
     assert str(tmp_path / "denoiser") in message and str(tmp_path / "finetune") in message and str(tmp_path / "autoencoder") not in message
 
 

@@ -72,7 +72,7 @@ def test_an_open_gate_threshold_is_learned(trained):
 
 
 def test_studies_give_their_rows(trained, capsys):
-    common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run"), "--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
+    common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run"), "--held-out", str(trained / "parts" / "test" / "good"), "--count", "4"]
     rows = study.run(["settings", *common, "--steps", "300,500", "--min-steps", "250,400"])
     assert [(r["step"], r["min_step"]) for r in rows] == [(300, 250), (500, 250), (500, 400)]
     assert all(0 <= r["image_auroc"] <= 1 and 0 <= r["pixel_auroc"] <= 1 for r in rows)
@@ -84,7 +84,7 @@ def test_studies_give_their_rows(trained, capsys):
 def test_the_score_grid_scores_as_the_bundle_does(trained):
     recipe = load(RECIPE)
     common = [str(RECIPE), "--good", str(trained / "parts" / "train" / "good"), "--run", str(trained / "run")]
-    held_out = ["--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"]
+    held_out = ["--held-out", str(trained / "parts" / "test" / "good"), "--count", "4"]
     grid = ["--distances", "nearest", "--pixels", f"0,{recipe.score.pixel}", "--sigmas", str(recipe.score.sigma), "--top-ks", f"10,{recipe.score.top_k}"]
     rows = study.run(["score", *common, *grid, "--data", str(trained / "parts")])
     assert [(r["pixel"], r["top_k"]) for r in rows] == [(0, 10), (0, recipe.score.top_k), (recipe.score.pixel, 10), (recipe.score.pixel, recipe.score.top_k)]
@@ -93,18 +93,30 @@ def test_the_score_grid_scores_as_the_bundle_does(trained):
     scores, _, _ = study.measure(modules, study.read_labelled(trained / "parts", 64, 64), road.denoise(modules), recipe.score.top_k)
     assert rows[3]["scores"] == pytest.approx(scores.tolist(), rel=1e-4)
     assert rows[0]["scores"] != rows[2]["scores"]
-    nearest, place = study.run(["score", *common, *held_out, "--pixels", "1", "--top-ks", "10"])
+    rows = study.run(["score", *common, *held_out, "--pixels", "1", "--sigmas", str(recipe.score.sigma), "--top-ks", "10"])
+    assert [r["recipe"] for r in rows].count("*") == 1, "the recipe's own settings are among them"
+    nearest, place = (next(r for r in rows if r["distance"] == d and r["pixel"] == 1 and r["top_k"] == 10) for d in ("nearest", "place"))
     assert (nearest["distance"], place["distance"]) == ("nearest", "place") and len(nearest["scores"]) == 8 and nearest["scores"] != place["scores"]
     with pytest.raises(TrainingError, match="--distances: expected nearest, place"):
         study.run(["score", *common, *held_out, "--distances", "far"])
-    with pytest.raises(TrainingError, match="--top-ks: expected numbers"):
+    with pytest.raises(TrainingError, match="--top-ks: expected numbers 1 to 4096, found 5000"):
+        study.run(["score", *common, *held_out, "--top-ks", "5000"])
+    with pytest.raises(TrainingError, match="--sigmas: expected numbers above 0"):
+        study.run(["score", *common, *held_out, "--sigmas", "900"])
+    with pytest.raises(TrainingError, match="--steps: expected numbers 1 to 1000"):
+        study.run(["settings", *common, *held_out, "--steps", "2000"])
+    with pytest.raises(TrainingError, match="found 4 of 4 there"):
+        study.run(["settings", *common, "--held-out", str(trained / "parts" / "train" / "good"), "--count", "4"])
+    with pytest.raises(TrainingError, match="--threads: expected a number of at least 0"):
+        study.run(["settings", *common, *held_out, "--threads", "-1"])
+    with pytest.raises(TrainingError, match="--top-ks: expected numbers, comma"):
         study.run(["score", *common, *held_out, "--top-ks", "ten"])
     with pytest.raises(TrainingError, match="either --held-out or --data"):
         study.run(["score", *common])
 
 
 def test_a_study_trains_nothing(trained, tmp_path):
-    common = ["--good", str(trained / "parts" / "train" / "good"), "--held-out", str(trained / "parts" / "train" / "good")]
+    common = ["--good", str(trained / "parts" / "train" / "good"), "--held-out", str(trained / "parts" / "test" / "good")]
     with pytest.raises(TrainingError, match="not so: autoencoder, denoiser, finetune, features"):
         study.run(["settings", str(RECIPE), *common, "--run", str(tmp_path / "mistyped")])
     (tmp_path / "several.yaml").write_text("name: a\nclasses: [plate, cap]\n")

@@ -157,9 +157,14 @@ func (d *daemon) openStations(ctx context.Context) error {
 			}
 			models[each.Recipe] = recipe
 		}
-		if recipe.err == nil {
+		switch {
+		case recipe.err == nil && recipe.model.CalibrationID == nil:
 			working++
-		} else {
+			d.log.Warn("station has no thresholds; every verdict will be Undefined", "station", each.Name, "recipe", each.Recipe,
+				"advice", "gladd calibrate --bundle "+d.config.Recipes[each.Recipe].Bundle+" --good DIR")
+		case recipe.err == nil:
+			working++
+		default:
 			d.log.Error("station has no model and takes no triggers", "station", each.Name, "recipe", each.Recipe, "error", recipe.err)
 		}
 		d.stations = append(d.stations, station.New(d.stationOptions(each, recipe.model, recipe.err)))

@@ -141,7 +141,7 @@ func uncalibrated(bundle *engines.Bundle, method engines.Method, state engines.C
 	}
 	return verdict.Reason{
 		Code:   verdict.ReasonUncalibrated,
-		Detail: fmt.Sprintf("bundle %s has no calibration for this model", name),
+		Detail: fmt.Sprintf("bundle %s has no calibration for this model; learn its thresholds: gladd calibrate", name),
 	}
 }
 

@@ -37,6 +37,8 @@ const (
 	// threshold: a few good parts may switch early, which does them no harm,
 	// while each defective part that does is reconstructed from more noise.
 	gateQuantile = 0.97
+	// worthPromising is the highest share of false rejects that is worth a word.
+	worthPromising = 0.2
 )
 
 // CalibrateOptions of a calibration.
@@ -238,7 +240,12 @@ func planLearning(options CalibrateOptions, good int, adaptive, standardise, pla
 	// What these parts could promise: the rate whose need they just meet.
 	if left := good - learning; left > 0 {
 		possible := -math.Expm1(math.Log1p(-options.Promise.Confidence) / float64(left))
-		err = fmt.Errorf("%w. With these, --false-reject %.3g is possible", err, math.Ceil(possible*1000)/1000)
+		if possible <= worthPromising {
+			err = fmt.Errorf("%w. With these, --false-reject %.3g is possible", err, math.Ceil(possible*1000)/1000)
+		}
+	}
+	if gate && options.Gate == GateLearn && !standardise && !planned && good >= needed {
+		err = fmt.Errorf("%w. With --gate keep they are enough", err)
 	}
 	return 0, false, err
 }

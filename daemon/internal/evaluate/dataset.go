@@ -84,6 +84,18 @@ func FindClasses(dir string) ([]Class, error) {
 	return classes, nil
 }
 
+// SetIn names the folders of a labelled set that lie in a folder, with commas;
+// empty: there are none.
+func SetIn(dir string) string {
+	var found []string
+	for _, name := range []string{"train", "test", "ground_truth"} {
+		if checkFolder(filepath.Join(dir, name)) == nil {
+			found = append(found, name)
+		}
+	}
+	return strings.Join(found, ", ")
+}
+
 func checkFolder(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {

@@ -22,12 +22,15 @@ func planCandidates(timesteps []int, gateThreshold float64) []pipeline.Plan {
 		return probes
 	}
 	candidates := []pipeline.Plan{{LatestFirst: true, Probes: probes(1)}}
-	margin := gateThreshold / 10
-	gap := 2
-	for ; gap <= last; gap *= 2 {
-		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(gap), Margin: margin})
+	const wide = 0.1 // of the gate threshold
+	for gap := 2; gap <= last; gap *= 2 {
+		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(gap), Margin: wide * gateThreshold})
 	}
-	return append(candidates, pipeline.Plan{LatestFirst: true, Margin: margin}, pipeline.Plan{LatestFirst: true})
+	// A margin costs the parts within it all comparisons, a probe every part one.
+	for _, margin := range []float64{wide, 0.05, 0.025, 0.01, 0} {
+		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Margin: margin * gateThreshold})
+	}
+	return candidates
 }
 
 // followed is what a plan makes of some parts.

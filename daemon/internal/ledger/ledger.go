@@ -62,7 +62,11 @@ func Open(ctx context.Context, options Options) (*Ledger, error) {
 		if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) && pathError.Path == options.Path {
 			err = pathError.Err
 		}
-		return nil, fmt.Errorf("ledger %s: %w", options.Path, err)
+		err = fmt.Errorf("ledger %s: %w", options.Path, err)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; name a file in a folder of yours: ledger: {path: …}", err)
+		}
+		return nil, err
 	}
 	return l, nil
 }

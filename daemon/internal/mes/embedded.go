@@ -26,15 +26,15 @@ func StartEmbedded(listen string) (*Embedded, error) {
 	}
 	listening, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("embedded broker on %s: %w", listen, err)
+		return nil, fmt.Errorf("embedded broker on %s (mqtt.listen): %w", listen, err)
 	}
 	listener := &attended{Listener: listening}
 	listener.changed.L = &listener.mutex
 	if err := server.AddListener(listeners.NewNet("tcp", listener)); err != nil {
-		return nil, fmt.Errorf("embedded broker on %s: %w", listen, err)
+		return nil, fmt.Errorf("embedded broker on %s (mqtt.listen): %w", listen, err)
 	}
 	if err := server.Serve(); err != nil {
-		return nil, fmt.Errorf("embedded broker on %s: %w", listen, err)
+		return nil, fmt.Errorf("embedded broker on %s (mqtt.listen): %w", listen, err)
 	}
 	return &Embedded{server: server, listener: listener}, nil
 }
