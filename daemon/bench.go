@@ -22,6 +22,7 @@ type benchCommand struct {
 	Count  int         `help:"Parts to inspect by every plan, good and defective ones as the set has them; 0: all." default:"0" placeholder:"N"`
 	Parts  int         `help:"Parts that come at each load and number of stations; 0: these are left out." default:"40" placeholder:"N"`
 	Plans  []string    `help:"Plans to hold against exact; without it those that the bundle is calibrated for." placeholder:"LIST"`
+	Chunk  int         `help:"Hold exact with so many comparisons in a call against it, too; 0: do not." default:"0" placeholder:"N"`
 	JSON   string      `name:"json" help:"Write all figures there." placeholder:"FILE"`
 	SVG    string      `name:"svg" help:"Write a plot of the costs there." placeholder:"FILE"`
 	Engine engineFlags `embed:""`
@@ -80,7 +81,7 @@ func (c *benchCommand) Run(env *environment) error {
 		model, err := opened.OpenModel(env.ctx, bundle, mode, plan)
 		return bench.Plan{Name: plan, Model: model}, err
 	}
-	options.Again = func(plan bench.Plan) (bench.Plan, error) { return open(plan.Name) }
+	options.Again = func(plan bench.Plan) (bench.Plan, error) { return open(plan.Model.Method.Plan) }
 	plans := slices.DeleteFunc(c.Plans, func(plan string) bool { return plan == engines.PlanExact })
 	if len(c.Plans) == 0 {
 		plans = []string{engines.PlanLatestFirst, engines.PlanShortTail}
@@ -100,6 +101,15 @@ func (c *benchCommand) Run(env *environment) error {
 			return fmt.Errorf("self-test, plan %s: %w", name, err)
 		}
 		options.Networks = opened.Networks(bundle)
+		options.Plans = append(options.Plans, plan)
+	}
+	if c.Chunk > 1 {
+		plan, err := open(engines.PlanExact)
+		if err != nil {
+			return err
+		}
+		plan.Name = fmt.Sprintf("exact, %d a call", c.Chunk)
+		plan.Model.Inspector.CompareInChunks(c.Chunk)
 		options.Plans = append(options.Plans, plan)
 	}
 	report, err := bench.Run(env.ctx, options)

@@ -211,43 +211,73 @@ func (in *Inspector) compare(ctx context.Context, some []int, result *Result) er
 }
 
 // ChunksByCost measures what comparisons cost one by one and several in a call,
-// with the states of the part that was inspected last, and has as many steps
+// with latents of the part that was inspected last, and has as many steps
 // compared in one call as makes a comparison cheapest (see [Inspector.CompareInChunks]).
-// It ends early where it takes longer than it may.
+// Several in a call must give what each gives by itself, bit for bit: a score
+// shall not hang on a measurement. It ends early where it takes longer than it
+// may.
 func (in *Inspector) ChunksByCost(ctx context.Context, atMost time.Duration) error {
 	const worthIt = 0.95 // of the cost one by one: less is the measurement's own spread
 	began := time.Now()
-	chosen, cheapest := 1, math.Inf(1)
-	for count := 1; count <= in.last+1; count *= 2 {
+	in.CompareInChunks(1)
+	alone, cheapest, err := in.compareAlone(ctx)
+	if err != nil {
+		return err
+	}
+	cheapest *= worthIt
+	for count := 2; count <= in.last+1; count *= 2 {
 		fastest := math.Inf(1)
 		for range 3 {
 			if time.Since(began) > atMost {
-				break
+				return nil
 			}
-			var timings Timings
-			if err := in.compareAgain(ctx, count, &timings); err != nil {
-				if count > 1 && ctx.Err() == nil {
-					break // too many for the device, say: fewer will do
-				}
-				return err
+			maps, took, err := in.compareAgain(ctx, 0, count)
+			if err != nil {
+				return ctx.Err() // too many for the device, say: fewer will do
 			}
-			fastest = min(fastest, timings.Compare.Seconds()/float64(count))
+			if !slices.Equal(maps, alone[:len(maps)]) {
+				return nil
+			}
+			fastest = min(fastest, took/float64(count))
 		}
-		if count == 1 {
-			cheapest = worthIt * fastest
-		} else if fastest < cheapest {
-			chosen, cheapest = count, fastest
+		if fastest < cheapest {
+			cheapest = fastest
+			in.CompareInChunks(count)
 		}
 	}
-	in.CompareInChunks(chosen)
 	return nil
 }
 
-// compareAgain compares what the batch's buffers hold.
-func (in *Inspector) compareAgain(ctx context.Context, count int, timings *Timings) error {
+// compareAlone fills the batch's buffers with variations of their first latents,
+// compares each pair by itself and returns the maps and the shortest time.
+func (in *Inspector) compareAlone(ctx context.Context) (maps []float32, fastest float64, err error) {
+	latent := len(in.z)
+	for k := 1; k <= in.last; k++ {
+		for _, batch := range [][]float32{in.batchTest, in.batchGen} {
+			own := batch[k*latent : (k+1)*latent]
+			copy(own[copy(own, batch[k%latent:latent]):], batch[:k%latent])
+		}
+	}
+	fastest = math.Inf(1)
+	for k := range in.last + 1 {
+		found, took, err := in.compareAgain(ctx, k, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		maps, fastest = append(maps, found...), min(fastest, took)
+	}
+	return maps, fastest, nil
+}
+
+// compareAgain compares some pairs of latents that the batch's buffers hold, in
+// one call, and returns the maps and the seconds that it took.
+func (in *Inspector) compareAgain(ctx context.Context, first, count int) (maps []float32, seconds float64, err error) {
 	latent, plane := len(in.z), len(in.gateMap[0])
-	maps := in.batchMaps[:count*plane]
-	return call(ctx, "compare", noTimestep, &timings.Compare, maps, func() error {
-		return in.models.Compare(ctx, in.batchTest[:count*latent], in.batchGen[:count*latent], maps)
+	from, to := first*latent, (first+count)*latent
+	maps = in.batchMaps[:count*plane]
+	var took time.Duration
+	err = call(ctx, "compare", noTimestep, &took, maps, func() error {
+		return in.models.Compare(ctx, in.batchTest[from:to], in.batchGen[from:to], maps)
 	})
+	return maps, took.Seconds(), err
 }

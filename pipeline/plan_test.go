@@ -275,31 +275,36 @@ func TestCalls(t *testing.T) {
 // slowCompare takes for a call what the test wants, by the number of pairs.
 type slowCompare struct {
 	linearModels
-	cost map[int]time.Duration
-	seen []int
+	cost  map[int]time.Duration
+	other float32 // what a pair's map differs by where it is not alone
 }
 
 func (m *slowCompare) Compare(ctx context.Context, test, gen, maps []float32) error {
 	count := len(test) / 4
-	m.seen = append(m.seen, count)
 	if m.cost[count] == 0 {
 		return errors.New("out of memory")
 	}
 	time.Sleep(m.cost[count])
-	return m.linearModels.Compare(ctx, test, gen, maps)
+	err := m.linearModels.Compare(ctx, test, gen, maps)
+	if count > 1 {
+		maps[0] += m.other
+	}
+	return err
 }
 
 func TestChunksByCost(t *testing.T) {
 	const ms = time.Millisecond
 	for name, each := range map[string]struct {
-		cost map[int]time.Duration
-		want int
+		cost  map[int]time.Duration
+		other float32
+		want  int
 	}{
-		"as much as their parts":       {map[int]time.Duration{1: 5 * ms, 2: 10 * ms, 4: 20 * ms}, 1},
-		"a batch for the price of one": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 4},
-		"four are too many":            {map[int]time.Duration{1: 5 * ms, 2: 5 * ms}, 2},
+		"as much as their parts":       {map[int]time.Duration{1: 5 * ms, 2: 10 * ms, 4: 20 * ms}, 0, 1},
+		"a batch for the price of one": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 0, 4},
+		"four are too many":            {map[int]time.Duration{1: 5 * ms, 2: 5 * ms}, 0, 2},
+		"not the same to the last bit": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 1e-7, 1},
 	} {
-		models := &slowCompare{linearModels: linearModels{share: 0.1}, cost: each.cost}
+		models := &slowCompare{linearModels: linearModels{share: 0.1}, cost: each.cost, other: each.other}
 		inspector, err := NewInspector(models, longParameters())
 		if err != nil {
 			t.Fatal(err)

@@ -235,6 +235,10 @@ func (in *Inspector) Calls(class int) (best, inOrder pipeline.Calls, err error) 
 	return best, inOrder, err
 }
 
+// CompareInChunks has so many steps in a row compared in one call where the
+// order of comparisons allows it, whatever the self-test found best.
+func (in *Inspector) CompareInChunks(count int) { in.glad.CompareInChunks(count) }
+
 // choose returns the best plan that fits the time that is left; an error that is
 // [context.DeadlineExceeded] where none does.
 func (in *Inspector) choose(ctx context.Context, part Part) (*Qualified, error) {
