@@ -236,7 +236,8 @@ func TestCalibrateRefuses(t *testing.T) {
 		want      string
 	}{
 		"too few":           {nil, "at most 1 % false rejects at 95 % confidence needs 299 distinct good parts that the networks were not trained with; found 4: 295 are missing"},
-		"too few for both":  {[]string{"--false-reject", "0.6", "--gate", "learn"}, "needs 4 distinct good parts that the networks were not trained with, and 30 more to learn the gate threshold; found 4: 30 are missing"},
+		"too few for both":  {[]string{"--false-reject", "0.6", "--gate", "learn"}, "needs 4 distinct good parts that the networks were not trained with, and 30 more to learn the gate threshold; found 4: 30 are missing. With --gate keep they are enough"},
+		"a whole set":       {[]string{"--good", filepath.Dir(filepath.Dir(good))}, "expected good parts alone, found a set with train in it"},
 		"rate":              {[]string{"--false-reject", "0"}, "false-reject rate: expected a share above 0 and below 1, found 0"},
 		"confidence":        {[]string{"--confidence", "95"}, "confidence: expected a share above 0 and below 1, found 95"},
 		"guard band":        {[]string{"--guard-band=-1"}, "guard band: expected a number of at least 0, found -1"},

@@ -24,6 +24,7 @@ func TestLine(t *testing.T) {
 	}{
 		"twice":    {[]string{"--out", out}, "name another, or remove it first"},
 		"negative": {[]string{"--out", out + "2", "--train=-1"}, "--train: expected a number of parts, found -1"},
+		"nothing":  {[]string{"--out", out + "2", "--train", "0", "--good", "0", "--defective", "0"}, "there is nothing to draw"},
 		"kind":     {[]string{"--out", out + "2", "--part", "wheel"}, "--part must be one of"},
 		"size":     {[]string{"--out", out + "2", "--size", "10"}, "size: expected 64 to 2048 pixels, found 10"},
 	} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gladd/daemon/internal/mes/mestest"
+	"gladd/engines"
 	"gladd/engines/enginetest"
 )
 
@@ -485,6 +486,13 @@ func TestConfigCheck(t *testing.T) {
 	code, stdout, stderr := gladd(t, "config", "check", config)
 	if want := config + " is right: 1 station, 1 recipe; verdicts go to mqtt://broker:1883\n"; code != 0 || stdout != want {
 		t.Errorf("want %s, found %d, %s, %s", want, code, stdout, stderr)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "bundle", engines.CalibrationsFile)); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr = gladd(t, "config", "check", config)
+	if code != 0 || !strings.Contains(stderr, "bundle without a calibration; every verdict will be Undefined") {
+		t.Errorf("found %d, %s", code, stderr)
 	}
 }
 
