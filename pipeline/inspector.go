@@ -271,7 +271,8 @@ func (in *Inspector) score(ctx context.Context, part Input, result *Result) erro
 	result.Score = meanTopK(anomalyMap, in.highest[:p.Score.TopK])
 	result.AnomalyMap = anomalyMap
 	result.Reconstruction = reconstruction
-	result.Latent = append(reuse.Latent[:0], latent...)
+	result.Latent = ofLength(reuse.Latent, len(latent))
+	copy(result.Latent, latent)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -81,11 +82,7 @@ func (t tables) head(title string, columns ...string) {
 }
 
 func (t tables) row(name string, cells ...string) {
-	fmt.Fprint(t, name, "\t")
-	for _, cell := range cells {
-		fmt.Fprint(t, cell, "\t")
-	}
-	fmt.Fprintln(t)
+	fmt.Fprintln(t, strings.Join(append([]string{name}, cells...), "\t")+"\t")
 }
 
 func each[T any](values []T, text func(T) string) []string {
