@@ -86,8 +86,8 @@ func (in *Inspector) latestFirst(ctx context.Context, margin float64, result *Re
 		return 0, err
 	}
 	look := lookBack{
-		threshold: in.threshold, margin: margin, chunk: in.chunk, gate: in.gate, compared: in.compared, some: in.indices[:0],
-		compare: func(some []int) error { return in.compare(ctx, some, result) },
+		threshold: in.threshold, margin: margin, gate: in.gate, compared: in.compared, some: in.indices[:0],
+		compare: func(some []int) error { return in.compareInChunks(ctx, some, result) },
 	}
 	return look.search(in.probed)
 }
@@ -186,8 +186,20 @@ func (in *Inspector) step(from, to int) error {
 	return finite("denoise", in.steps[from].timestep, in.x[to])
 }
 
+// compareInChunks fills the gate scores and maps of some steps, in as few calls
+// as chunks allow.
+func (in *Inspector) compareInChunks(ctx context.Context, some []int, result *Result) error {
+	for chunk := range slices.Chunk(some, in.chunk) {
+		if err := in.compare(ctx, chunk, result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // compare fills the gate scores and maps of some steps, in one call.
 func (in *Inspector) compare(ctx context.Context, some []int, result *Result) error {
+	in.comparing = some
 	latent, plane := len(in.z), len(in.gateMap[0])
 	test, gen, maps := in.batchTest[:len(some)*latent], in.batchGen[:len(some)*latent], in.batchMaps[:len(some)*plane]
 	for k, i := range some {

@@ -25,7 +25,8 @@ type Inspector struct {
 	noise, posteriorNoise          []float32
 	xTest, x0Test, x0Gen           []float32
 	batchTest, batchGen, batchMaps []float32 // of the steps that one call compares
-	indices                        []int     // of those steps
+	indices                        []int     // with room for all steps that can be compared
+	comparing                      []int     // the steps of the call under way
 	probed                         []int     // the steps that the plan at hand probes
 	rest                           []int     // the steps that are left after the switch
 	highest                        []float32 // the highest values of a map
@@ -149,9 +150,10 @@ func NewInspector(models Models, parameters Parameters) (*Inspector, error) {
 	return in, nil
 }
 
-// CompareInChunks has count steps in a row compared in one call where the order
-// of comparisons allows it. Results stay the same; a part that switches within
-// a chunk has a little work undone. Worth it where a batch costs less than its
+// CompareInChunks has up to count steps compared in one call where several are
+// wanted: in a row, if the order of comparisons allows it, or a plan's probes.
+// Results stay the same; a part that switches within a chunk has a little work
+// undone. Worth it where a batch costs less than its
 // parts.
 func (in *Inspector) CompareInChunks(count int) { in.chunk = min(max(count, 1), in.last+1) }
 

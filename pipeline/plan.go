@@ -21,7 +21,7 @@ type Plan struct {
 	// the last one.
 	Probes []int
 	// Margin below the threshold. A score within it, where none crosses, is a
-	// sign of an earlier crossing too.
+	// sign of an earlier crossing too: then every second step is compared.
 	Margin float64
 	// Tail is the number of steps after a switch at the minimal step, drawn
 	// evenly from those of the schedule; nil or more than there are: all.
@@ -105,7 +105,6 @@ func (in *Inspector) Calls(plan Plan) (Calls, error) {
 // which it switches.
 type lookBack struct {
 	threshold, margin float64
-	chunk             int       // how many steps in a row are compared in one call
 	gate              []float64 // scores of the steps that were compared
 	compared          []bool
 	compare           func(some []int) error // fills both for some steps
@@ -131,30 +130,32 @@ func (l *lookBack) search(probes []int) (int, error) {
 	if highest <= l.threshold-l.margin {
 		return last, nil
 	}
-	return l.allOthers()
+	return l.everySecond()
 }
 
-// allOthers compares, in order, at the steps that were not compared: close to
-// the threshold one of them may have crossed it.
-func (l *lookBack) allOthers() (int, error) {
-	last := len(l.gate) - 1
-	for first := 0; first < last; {
-		some := l.some
-		for ; first < last && len(some) < l.chunk; first++ {
-			if !l.compared[first] {
-				some = append(some, first)
-			}
+// everySecond compares at every second step before the last, where that was not
+// done: close to the threshold one of them may have crossed it, and a curve that
+// crosses stays above for more than a step, as a rule.
+func (l *lookBack) everySecond() (int, error) {
+	last, some := len(l.gate)-1, l.some
+	for i := last % 2; i < last; i += 2 {
+		if !l.compared[i] {
+			some = append(some, i)
 		}
-		if len(some) == 0 {
-			break
-		}
+	}
+	if len(some) > 0 {
 		if err := l.compare(some); err != nil {
 			return 0, err
 		}
-		for _, i := range some {
-			if l.gate[i] > l.threshold {
-				return i, nil
-			}
+	}
+	below := -1
+	for i := range last {
+		switch {
+		case !l.compared[i]:
+		case l.gate[i] > l.threshold:
+			return l.bisect(below, i)
+		default:
+			below = i
 		}
 	}
 	return last, nil
@@ -198,7 +199,7 @@ func (plan Plan) Follow(curve []GateScore, threshold float64) (switched, compari
 		return 0, 0, err
 	}
 	look := lookBack{
-		threshold: threshold, margin: plan.Margin, chunk: 1,
+		threshold: threshold, margin: plan.Margin,
 		gate: make([]float64, len(curve)), compared: make([]bool, len(curve)), some: make([]int, 0, len(curve)),
 	}
 	look.compare = func(some []int) error {
