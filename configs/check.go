@@ -202,6 +202,9 @@ func (c *Config) checkRecipes(checks *checker) {
 		}
 		for i, plan := range recipe.Plans {
 			checks.oneOf(fmt.Sprintf("%s.plans[%d]", key, i), plan, "exact", "latest-first", "short-tail")
+			if slices.Contains(recipe.Plans[:i], plan) {
+				checks.refuse(key+".plans", "%s is there twice", plan)
+			}
 		}
 		if recipe.Bundle == "" {
 			checks.refuse(key+".bundle", "required, but missing")

@@ -81,7 +81,13 @@ func (c *benchCommand) Run(env *environment) error {
 		model, err := opened.OpenModel(env.ctx, bundle, mode, plan)
 		return bench.Plan{Name: plan, Model: model}, err
 	}
-	options.Again = func(plan bench.Plan) (bench.Plan, error) { return open(plan.Model.Method.Plan) }
+	options.Again = func(plan bench.Plan) (bench.Plan, error) {
+		another, err := open(plan.Model.Method.Plan)
+		if err == nil && plan.Chunk > 0 {
+			another.Model.Inspector.CompareInChunks(plan.Chunk)
+		}
+		return another, err
+	}
 	plans := slices.DeleteFunc(c.Plans, func(plan string) bool { return plan == engines.PlanExact })
 	if len(c.Plans) == 0 {
 		plans = []string{engines.PlanLatestFirst, engines.PlanShortTail}
@@ -108,9 +114,15 @@ func (c *benchCommand) Run(env *environment) error {
 		if err != nil {
 			return err
 		}
-		plan.Name = fmt.Sprintf("exact, %d a call", c.Chunk)
-		plan.Model.Inspector.CompareInChunks(c.Chunk)
+		if err := plan.Model.CheckSelf(env.ctx, index); err != nil {
+			return err
+		}
+		plan.Name, plan.Chunk = fmt.Sprintf("exact, %d a call", c.Chunk), c.Chunk
+		options.Plans[0].Chunk = 1
 		options.Plans = append(options.Plans, plan)
+		for _, each := range []bench.Plan{options.Plans[0], plan} {
+			each.Model.Inspector.CompareInChunks(each.Chunk)
+		}
 	}
 	report, err := bench.Run(env.ctx, options)
 	env.progress.end()

@@ -53,6 +53,9 @@ func (c *calibrateCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Pool.Mode.Plans) > 0 {
+		return errors.New("--plans: calibration chooses them itself; leave it out")
+	}
 	bundle, err := engines.Load(c.Bundle)
 	if err != nil {
 		return err
@@ -134,6 +137,9 @@ func (c *calibrateCommand) print(env *environment, learned *evaluate.Calibrated)
 		fmt.Fprintf(out, "plan              %s: %.2f comparisons a part, %d probes, %s after a switch at min_step\n", entry.Method.Plan, settings.Agreement.Comparisons, len(settings.Probes), tail)
 		fmt.Fprintf(out, "agreement         %d of %d good parts switch elsewhere; at most %.4g %% at %.4g %% confidence\n",
 			settings.Agreement.OtherSwitches, settings.Agreement.Parts, 100*settings.Agreement.AtMost, 100*settings.Agreement.Confidence)
+		if settings.Agreement.Bad > 0 {
+			fmt.Fprintf(out, "                  %d of %d known bad parts do; nothing is promised of them\n", settings.Agreement.OtherSwitchesOfBad, settings.Agreement.Bad)
+		}
 	}
 	promise := evaluate.Promise{FalseReject: c.FalseReject, Confidence: c.Confidence}
 	fmt.Fprintf(out, "promise           %s, for parts like these\n", promise)

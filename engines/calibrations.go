@@ -61,6 +61,10 @@ type Agreement struct {
 	AtMost        float64 `yaml:"at_most"`        // the promised share of parts that switch elsewhere
 	Confidence    float64 `yaml:"confidence"`
 	Comparisons   float64 `yaml:"comparisons"` // of a part, in the mean
+	// Known bad parts, and how many of them switch elsewhere; nothing is promised
+	// of them.
+	Bad                int `yaml:"bad,omitempty"`
+	OtherSwitchesOfBad int `yaml:"other_switches_of_bad,omitempty"`
 }
 
 // ImageHealth limits what a fit picture is, at the networks' size. Brightness

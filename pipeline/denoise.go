@@ -232,14 +232,15 @@ func (in *Inspector) ChunksByCost(ctx context.Context, atMost time.Duration) err
 	const worthIt = 0.95 // of the cost one by one: less is the measurement's own spread
 	began := time.Now()
 	in.CompareInChunks(1)
-	alone, cheapest, err := in.compareAlone(ctx)
-	if err != nil {
+	alone, cheapest, err := in.compareAlone(ctx, atMost)
+	if err != nil || alone == nil {
 		return err
 	}
 	cheapest *= worthIt
-	for count := 2; count <= in.last+1; count *= 2 {
+	// Chunks may be of any size up to the largest: the last of a row, say.
+	for count := 2; count <= in.last+1; count++ {
 		fastest := math.Inf(1)
-		for range 3 {
+		for range 2 {
 			if time.Since(began) > atMost {
 				return nil
 			}
@@ -252,17 +253,21 @@ func (in *Inspector) ChunksByCost(ctx context.Context, atMost time.Duration) err
 			}
 			fastest = min(fastest, took/float64(count))
 		}
-		if fastest < cheapest {
+		switch {
+		case fastest < cheapest:
 			cheapest = fastest
 			in.CompareInChunks(count)
+		case count >= 4 && in.chunk == 1:
+			return nil // nothing is gained by more
 		}
 	}
 	return nil
 }
 
 // compareAlone fills the batch's buffers with variations of their first latents,
-// compares each pair by itself and returns the maps and the shortest time.
-func (in *Inspector) compareAlone(ctx context.Context) (maps []float32, fastest float64, err error) {
+// compares each pair by itself and returns the maps and the shortest time; no
+// maps where that would take longer than it may.
+func (in *Inspector) compareAlone(ctx context.Context, atMost time.Duration) (maps []float32, fastest float64, err error) {
 	latent := len(in.z)
 	for k := 1; k <= in.last; k++ {
 		for _, batch := range [][]float32{in.batchTest, in.batchGen} {
@@ -277,6 +282,9 @@ func (in *Inspector) compareAlone(ctx context.Context) (maps []float32, fastest 
 			return nil, 0, err
 		}
 		maps, fastest = append(maps, found...), min(fastest, took)
+		if fastest*float64(in.last+1) > atMost.Seconds() {
+			return nil, fastest, nil
+		}
 	}
 	return maps, fastest, nil
 }

@@ -91,6 +91,9 @@ func (in *Inspector) Calls(plan Plan) (Calls, error) {
 	if _, err := plan.probes(in.comparable, nil); err != nil {
 		return Calls{}, err
 	}
+	if in.parameters.Denoise.Threshold <= 0 {
+		return Calls{Predictions: len(in.steps)}, nil
+	}
 	calls := Calls{Predictions: len(in.steps), Comparisons: in.last + 1}
 	if plan.LatestFirst {
 		calls.Comparisons = 1 + len(plan.Probes)

@@ -302,10 +302,10 @@ func TestChunksByCost(t *testing.T) {
 		other float32
 		want  int
 	}{
-		"as much as their parts":       {map[int]time.Duration{1: 5 * ms, 2: 10 * ms, 4: 20 * ms}, 0, 1},
-		"a batch for the price of one": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 0, 4},
-		"four are too many":            {map[int]time.Duration{1: 5 * ms, 2: 5 * ms}, 0, 2},
-		"not the same to the last bit": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 4: 5 * ms}, 1e-7, 1},
+		"as much as their parts":       {map[int]time.Duration{1: 5 * ms, 2: 10 * ms, 3: 15 * ms, 4: 20 * ms}, 0, 1},
+		"a batch for the price of one": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 3: 5 * ms, 4: 5 * ms, 5: 50 * ms, 6: 60 * ms, 7: 70 * ms}, 0, 4},
+		"three are too many":           {map[int]time.Duration{1: 5 * ms, 2: 5 * ms}, 0, 2},
+		"not the same to the last bit": {map[int]time.Duration{1: 5 * ms, 2: 5 * ms, 3: 5 * ms}, 1e-7, 1},
 	} {
 		models := &slowCompare{linearModels: linearModels{share: 0.1}, cost: each.cost, other: each.other}
 		inspector, err := NewInspector(models, longParameters())

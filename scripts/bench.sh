@@ -5,6 +5,7 @@
 #   DATA    folder of pictures; without it the golden bundle's
 #   RUNS    how often each benchmark is run; 6 without it
 #   SOAK    inspections of the soak; 1000 without it
+#   DEADLINE  parts of the load with deadlines; 2000 without it
 #   TRIGGERS  triggers of the daemon's soak, without networks; 10000 without it
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +31,7 @@ echo "data:    $GLADD_BENCH_DATA"
 go test -run '^$' -bench 'BenchmarkInspect|BenchmarkThreads' -benchtime 10x -count "${RUNS:-6}" ./daemon/internal/app ./engines/onnxruntime | tee out/bench.txt | grep --line-buffered -E 'FAIL|panic' || true
 go test -run '^$' -bench BenchmarkStart -benchtime 5x -count "${RUNS:-6}" ./daemon >>out/bench.txt || true
 GLADD_BENCH_TRIGGERS=${TRIGGERS:-10000} go test -timeout 2h -run '^$' -bench . -benchtime 1x -count "${RUNS:-6}" ./daemon/internal/mes >>out/bench.txt || true
+GLADD_BENCH_DEADLINE=${DEADLINE:-2000} go test -timeout 2h -run '^$' -bench BenchmarkDeadline -benchtime 1x ./daemon/internal/app >>out/bench.txt || true
 go test -run '^$' -bench . -benchtime 20x -count "${RUNS:-6}" ./capture/virtualline >>out/bench.txt || true
 go test -run '^$' -bench . -benchtime 1x -count "${RUNS:-6}" ./daemon/internal/evaluate >>out/bench.txt || true
 $benchstat out/bench.txt

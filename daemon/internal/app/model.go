@@ -47,6 +47,7 @@ func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
 // OpenModel makes a bundle ready to inspect in a mode, by some plans, the best
 // first; none: those of the mode. The model ends with the engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (*inspection.Model, error) {
+	named := len(plans) > 0 && mode == engines.ModeAdaptive
 	plans, err := engines.PlansOf(mode, plans)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,13 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 	}
 	model := &inspection.Model{Bundle: bundle, Mode: mode, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	options := inspection.Options{Models: networks, Parameters: model.Parameters, Log: e.log}
-	for i, method := range qualified(bundle, model.Runtime, plans) {
+	methods := qualified(bundle, model.Runtime, plans)
+	for _, plan := range plans {
+		if named && !slices.ContainsFunc(methods, func(method engines.Method) bool { return method.Plan == plan }) {
+			e.log.Warn("plan without a calibration is left out", "bundle", bundle.Manifest.Name, "plan", plan)
+		}
+	}
+	for i, method := range methods {
 		plan := inspection.Qualified{Method: method}
 		var calibrations []*engines.Calibration
 		for _, class := range classNames(bundle) {

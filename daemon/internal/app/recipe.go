@@ -49,27 +49,25 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 	if calibration := model.Calibrations[class]; calibration != nil {
 		ready.CalibrationID, ready.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
 	}
-	ready.Recipe.Digest = recipeDigest(recipe, ready)
+	ready.Recipe.Digest = recipeDigest(recipe, ready, model.Inspector.Calibrations(class))
 	return ready, nil
 }
 
 // recipeDigest tells recipes apart that give different verdicts: it is the hex
 // SHA-256 of these lines.
-func recipeDigest(recipe configs.Recipe, model station.Model) string {
-	calibration := ""
-	if model.CalibrationID != nil {
-		calibration = *model.CalibrationID
-	}
-	lines := strings.Join([]string{
+func recipeDigest(recipe configs.Recipe, model station.Model, calibrations []string) string {
+	lines := []string{
 		"gladd.recipe/v1",
 		"name " + model.Recipe.Name,
 		"version " + recipe.Version,
 		"model " + model.Bundle.Digest,
 		"class " + recipe.Class,
 		"mode " + recipe.Mode,
-		"plans " + strings.Join(recipe.Plans, " "),
-		"calibration " + calibration,
-	}, "\n") + "\n"
-	sum := sha256.Sum256([]byte(lines))
+		"calibration " + strings.Join(calibrations, " "),
+	}
+	if len(recipe.Plans) > 0 {
+		lines = append(lines, "plans "+strings.Join(recipe.Plans, " "))
+	}
+	sum := sha256.Sum256([]byte(strings.Join(lines, "\n") + "\n"))
 	return hex.EncodeToString(sum[:])
 }

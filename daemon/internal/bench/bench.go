@@ -39,6 +39,7 @@ type Options struct {
 type Plan struct {
 	Name  string
 	Model *inspection.Model
+	Chunk int // comparisons in a call; 0: as the self-test found best
 }
 
 // Report is what was measured.

@@ -178,6 +178,8 @@ func Calibrate(ctx context.Context, options CalibrateOptions) ([]*Calibrated, er
 		}
 	}
 	var all []*Calibrated
+	// The plan with the whole tail comes first: what does not switch under it keeps
+	// the outcome that it has (see again).
 	for _, each := range settings {
 		next, err := learns.under(ctx, *done, each, judged, bad)
 		if err != nil {

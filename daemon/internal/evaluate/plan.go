@@ -24,9 +24,14 @@ func planCandidates(timesteps []int, gateThreshold float64) []pipeline.Plan {
 	candidates := []pipeline.Plan{{LatestFirst: true, Probes: probes(1)}}
 	const wide = 0.1 // of the gate threshold
 	for gap := 2; gap <= last; gap *= 2 {
-		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Probes: probes(gap), Margin: wide * gateThreshold})
+		candidate := pipeline.Plan{LatestFirst: true, Probes: probes(gap)}
+		if gap > 2 { // every second step is compared already
+			candidate.Margin = wide * gateThreshold
+		}
+		candidates = append(candidates, candidate)
 	}
-	// A margin costs the parts within it all comparisons, a probe every part one.
+	// A margin costs the parts within it half of the comparisons, a probe every
+	// part one.
 	for _, margin := range []float64{wide, 0.05, 0.025, 0.01, 0} {
 		candidates = append(candidates, pipeline.Plan{LatestFirst: true, Margin: margin * gateThreshold})
 	}
@@ -67,6 +72,13 @@ func (l *learner) choosePlans(ctx context.Context, gateThreshold float64, learni
 	plan, agreement, err := quickestPlan(slices.Concat(learning, judged), gateThreshold, promise)
 	if err != nil {
 		return nil, err
+	}
+	if len(bad) > 0 {
+		found, err := follow(plan, bad, gateThreshold)
+		if err != nil {
+			return nil, err
+		}
+		agreement.Bad, agreement.OtherSwitchesOfBad = len(bad), found.otherSwitches
 	}
 	whole := &engines.PlanSettings{Probes: plan.Probes, Margin: plan.Margin, Agreement: agreement}
 	shorter := *whole
@@ -136,7 +148,7 @@ func (l *learner) chooseTail(ctx context.Context, plan pipeline.Plan, good, bad 
 		if err != nil {
 			return nil, err
 		}
-		if short == nil || moved(whole.good, short.good) > tailTolerance || short.auroc() < whole.auroc()-escapeTolerance {
+		if short == nil || !(moved(whole.good, short.good) <= tailTolerance) || short.auroc() < whole.auroc()-escapeTolerance {
 			break
 		}
 		chosen = &count

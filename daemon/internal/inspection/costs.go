@@ -11,9 +11,12 @@ const (
 	// newestWeight is the share of the newest inspection in what is known of the
 	// costs: after ten inspections two thirds of what was before are forgotten.
 	newestWeight = 0.1
-	// relaxed is what a refusal leaves of the costs: without inspections nothing
-	// else would tell that the machine is faster again.
+	// relaxed is what is left of the costs where a part is refused that had all the
+	// time that a part can have: without inspections nothing else would tell that
+	// the machine is faster again.
 	relaxed = 0.98
+	// dearer than the time that it had is a part that was not done in it.
+	dearer = 1.05
 )
 
 // costs are what the stages of an inspection take, in seconds, learned from the
@@ -60,9 +63,19 @@ func (c *costs) estimate(calls pipeline.Calls) time.Duration {
 	return time.Duration((c.expected(calls) + c.off) * float64(time.Second))
 }
 
+// overran notes that an inspection with some calls was not done in a time: all is
+// at least as much dearer as that takes.
+func (c *costs) overran(calls pipeline.Calls, had time.Duration) {
+	if estimate := c.estimate(calls); c.known && estimate > 0 && estimate <= had {
+		c.scale(dearer * float64(had) / float64(estimate))
+	}
+}
+
 // relax makes all a little cheaper.
-func (c *costs) relax() {
+func (c *costs) relax() { c.scale(relaxed) }
+
+func (c *costs) scale(factor float64) {
 	for _, stage := range []*float64{&c.encode, &c.predict, &c.compare, &c.reconstruct, &c.score, &c.rest, &c.off} {
-		*stage *= relaxed
+		*stage *= factor
 	}
 }

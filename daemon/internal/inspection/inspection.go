@@ -66,6 +66,14 @@ func New(options Options) (*Inspector, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What is wrong with a plan that is seldom needed shall not show under load.
+	for _, plan := range options.Plans {
+		for _, learned := range plan.Learned {
+			if _, err := glad.Calls(learned.Plan); err != nil {
+				return nil, fmt.Errorf("plan %s: %w; calibrate again", plan.Method.Plan, err)
+			}
+		}
+	}
 	return &Inspector{options: options, glad: glad}, nil
 }
 
@@ -85,6 +93,12 @@ type Part struct {
 	// Reuse is an earlier outcome that nobody needs any more: its memory becomes
 	// the new one's. Nil: new memory is taken.
 	Reuse *Outcome
+	// Budget is the most time that a part can have, however early it comes; 0: as
+	// much as this one has.
+	Budget time.Duration
+	// Chosen hears how the part is inspected, before it is: an outcome with
+	// Method, CalibrationID and ImageThreshold. Nil: nobody does.
+	Chosen func(Outcome)
 	// AnyHealth says that the limits of image health do not matter.
 	AnyHealth bool
 }
@@ -168,23 +182,33 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	if classes := len(in.options.Plans[0].Learned); part.Class < 0 || part.Class >= classes {
 		return Undefined(verdict.ReasonInternal, fmt.Sprintf("class: expected an index below %d, found %d", classes, part.Class))
 	}
+	plan, left, err := in.choose(ctx, part)
+	if err != nil {
+		return Undefined(reasonOf(err), err.Error())
+	}
+	learned := plan.Learned[part.Class]
+	chosen := Outcome{Method: &plan.Method, CalibrationID: learned.CalibrationID}
+	if learned.Thresholds != nil {
+		chosen.ImageThreshold = &learned.Thresholds.Image
+	}
+	if part.Chosen != nil {
+		part.Chosen(chosen)
+	}
+	defer func() {
+		outcome.Method, outcome.CalibrationID, outcome.ImageThreshold = chosen.Method, chosen.CalibrationID, chosen.ImageThreshold
+	}()
 	began := time.Now()
 	size := in.options.Parameters.Image
 	prepared, err := pipeline.Prepare(part.Picture.RGB, part.Picture.Width, part.Picture.Height, size.Width, size.Height)
 	if err != nil {
 		return Undefined(verdict.ReasonInternal, err.Error())
 	}
-	if limits := in.options.Plans[0].Learned[part.Class].Health; limits != nil && !part.AnyHealth {
+	if limits := learned.Health; limits != nil && !part.AnyHealth {
 		if err := limits.Check(capture.MeasureHealth(prepared, size.Width, size.Height)); err != nil {
 			return Undefined(verdict.ReasonImageHealth, err.Error())
 		}
 	}
 	prepare := time.Since(began)
-	plan, err := in.choose(ctx, part)
-	if err != nil {
-		return Undefined(reasonOf(err), err.Error())
-	}
-	learned := plan.Learned[part.Class]
 	if part.GateThreshold == nil {
 		part.GateThreshold = learned.GateThreshold
 	}
@@ -212,13 +236,14 @@ func (in *Inspector) Inspect(ctx context.Context, part Part) (outcome Outcome) {
 	})
 	if err != nil {
 		outcome = Undefined(reasonOf(err), err.Error())
+		if errors.Is(err, context.DeadlineExceeded) {
+			if calls, err := in.glad.Calls(*part.Plan); err == nil {
+				in.costs.overran(calls, left)
+			}
+		}
 	} else {
 		outcome = in.evaluate(result, part.Picture, learned)
 		in.costs.learn(&result, prepare)
-	}
-	outcome.Method, outcome.CalibrationID = &plan.Method, learned.CalibrationID
-	if learned.Thresholds != nil {
-		outcome.ImageThreshold = &learned.Thresholds.Image
 	}
 	outcome.Result, outcome.Prepared, outcome.Prepare = result, prepared, prepare
 	outcome.PreparedWidth, outcome.MapSize = size.Width, in.options.Parameters.Score.MapSize
@@ -235,34 +260,48 @@ func (in *Inspector) Calls(class int) (best, inOrder pipeline.Calls, err error) 
 	return best, inOrder, err
 }
 
+// Calibrations are the ids of those in use for a class, one for each plan that
+// has one.
+func (in *Inspector) Calibrations(class int) (ids []string) {
+	for _, plan := range in.options.Plans {
+		if id := plan.Learned[class].CalibrationID; id != nil {
+			ids = append(ids, *id)
+		}
+	}
+	return ids
+}
+
 // CompareInChunks has so many steps in a row compared in one call where the
 // order of comparisons allows it, whatever the self-test found best.
 func (in *Inspector) CompareInChunks(count int) { in.glad.CompareInChunks(count) }
 
-// choose returns the best plan that fits the time that is left; an error that is
-// [context.DeadlineExceeded] where none does.
-func (in *Inspector) choose(ctx context.Context, part Part) (*Qualified, error) {
+// choose returns the best plan that fits the time that is left, and that time; an
+// error that is [context.DeadlineExceeded] where none does.
+func (in *Inspector) choose(ctx context.Context, part Part) (plan *Qualified, left time.Duration, err error) {
 	plans := in.options.Plans
 	deadline, limited := ctx.Deadline()
+	left = time.Until(deadline)
 	if !limited || !in.costs.known || part.Plan != nil {
-		return &plans[0], nil
+		return &plans[0], left, nil
 	}
-	left, quickest, least := time.Until(deadline), "", time.Duration(math.MaxInt64)
+	quickest, least := "", time.Duration(math.MaxInt64)
 	for i := range plans {
 		calls, err := in.glad.Calls(plans[i].Learned[part.Class].Plan)
 		if err != nil {
-			return nil, err
+			return nil, left, err
 		}
 		estimate := in.costs.estimate(calls)
 		if estimate <= left {
-			return &plans[i], nil
+			return &plans[i], left, nil
 		}
 		if estimate < least {
 			quickest, least = plans[i].Method.Plan, estimate
 		}
 	}
-	in.costs.relax()
-	return nil, fmt.Errorf("the inspection was not begun: the quickest plan, %s, takes about %v, and %v were left: %w",
+	if least > max(part.Budget, left) {
+		in.costs.relax()
+	}
+	return nil, left, fmt.Errorf("the inspection was not begun: the quickest plan, %s, takes about %v, and %v were left: %w",
 		quickest, least.Round(time.Millisecond), left.Round(time.Millisecond), context.DeadlineExceeded)
 }
 

@@ -171,52 +171,104 @@ func (m *slowModels) Compare(ctx context.Context, test, reconstructed, maps []fl
 	return m.evenModels.Compare(ctx, test, reconstructed, maps)
 }
 
-func TestTheBestPlanThatFits(t *testing.T) {
-	models := &slowModels{comparison: 20 * time.Millisecond}
-	in, _ := inspector(t, models, nil)
-	latest := pipeline.Plan{LatestFirst: true}
-	threshold := verdict.Thresholds{Image: 0.7}
-	id := "of latest-first"
-	in.options.Parameters.Denoise.InferenceSteps = 10
-	in.options.Parameters.Denoise.MinStep = 0
-	glad, err := pipeline.NewInspector(models, in.options.Parameters)
+// twoPlans inspects by exact, ten comparisons, or by latest-first, one.
+func twoPlans(t *testing.T, models *slowModels) (in *Inspector, calibration string) {
+	t.Helper()
+	in, _ = inspector(t, models, nil)
+	threshold, id := verdict.Thresholds{Image: 0.7}, "of latest-first"
+	options := in.options
+	options.Parameters.Denoise.InferenceSteps, options.Parameters.Denoise.MinStep = 10, 0
+	options.Plans[0].Method.Plan = engines.PlanExact
+	options.Plans = append(options.Plans, Qualified{
+		Method: engines.Method{Plan: engines.PlanLatestFirst}, Learned: []Learned{{Plan: pipeline.Plan{LatestFirst: true}, Thresholds: &threshold, CalibrationID: &id}},
+	})
+	in, err := New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.glad = glad
-	in.options.Plans[0].Method.Plan = engines.PlanExact // ten comparisons
-	in.options.Plans = append(in.options.Plans, Qualified{
-		Method: engines.Method{Plan: engines.PlanLatestFirst}, Learned: []Learned{{Plan: latest, Thresholds: &threshold, CalibrationID: &id}},
-	})
-	inspect := func(left time.Duration) Outcome {
-		ctx, cancel := context.WithTimeout(t.Context(), left)
-		defer cancel()
-		return in.Inspect(ctx, gray(128))
-	}
+	return in, id
+}
+
+// within inspects a part that has so much time left, of a whole budget.
+func within(t *testing.T, in *Inspector, left, budget time.Duration) Outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), left)
+	defer cancel()
+	part := gray(128)
+	part.Budget = budget
+	return in.Inspect(ctx, part)
+}
+
+func TestTheBestPlanThatFits(t *testing.T) {
+	models := &slowModels{comparison: 20 * time.Millisecond}
+	in, id := twoPlans(t, models)
 	if first := in.Inspect(t.Context(), gray(128)); !first.Scored || first.Method.Plan != engines.PlanExact {
 		t.Fatalf("without a deadline: found %+v", first)
 	}
-	if found := inspect(time.Minute); found.Method.Plan != engines.PlanExact || found.CalibrationID != nil || found.ImageThreshold != nil {
+	if found := within(t, in, time.Minute, 0); found.Method.Plan != engines.PlanExact || found.CalibrationID != nil || found.ImageThreshold != nil {
 		t.Errorf("there is time for the first: found %+v", found)
 	}
-	found := inspect(120 * time.Millisecond)
-	if !found.Scored || found.Method.Plan != engines.PlanLatestFirst || found.CalibrationID != &id || *found.ImageThreshold != 0.7 || len(found.Result.Gate) != 1 {
+	found := within(t, in, 120*time.Millisecond, 0)
+	if !found.Scored || found.Method.Plan != engines.PlanLatestFirst || *found.CalibrationID != id || *found.ImageThreshold != 0.7 || len(found.Result.Gate) != 1 {
 		t.Errorf("there is time for the second: found %+v", found)
 	}
-	found = inspect(10 * time.Millisecond)
+	found = within(t, in, 10*time.Millisecond, 0)
 	if found.Method != nil || found.Reason == nil || found.Reason.Code != verdict.ReasonDeadline ||
 		!strings.Contains(found.Reason.Detail, "not begun: the quickest plan, latest-first, takes about 2") {
 		t.Errorf("there is no time: found %+v", found.Reason)
 	}
+}
 
-	// Refusals alone do not keep it from trying again.
+// A plan that takes longer than it did is not begun again and again.
+func TestAPlanThatBecameTooSlow(t *testing.T) {
+	models := &slowModels{comparison: 2 * time.Millisecond}
+	in, _ := twoPlans(t, models)
+	in.Inspect(t.Context(), gray(128))
+	models.comparison = 20 * time.Millisecond
+	overrun := 0
+	for found := within(t, in, 150*time.Millisecond, 0); !found.Scored; found = within(t, in, 150*time.Millisecond, 0) {
+		if overrun++; overrun > 3 {
+			t.Fatal("found no part scored, though one comparison fits")
+		}
+	}
+	if overrun == 0 {
+		t.Error("the first part was to overrun its time")
+	}
+}
+
+// Parts that come late because others were before them teach nothing of the
+// costs; refusals of parts that had all the time there is do.
+func TestRefusals(t *testing.T) {
+	models := &slowModels{comparison: 20 * time.Millisecond}
+	in, _ := twoPlans(t, models)
+	in.Inspect(t.Context(), gray(128))
+	for range 200 {
+		if found := within(t, in, 5*time.Millisecond, time.Second); found.Method != nil {
+			t.Fatalf("found %+v", found)
+		}
+	}
+	if found := within(t, in, 120*time.Millisecond, time.Second); !found.Scored || found.Method.Plan != engines.PlanLatestFirst {
+		t.Errorf("after late parts: found %+v", found)
+	}
+
 	models.comparison = 0
 	tries := 0
-	for found = inspect(10 * time.Millisecond); !found.Scored && tries < 500; tries++ {
-		found = inspect(10 * time.Millisecond)
+	for found := within(t, in, 15*time.Millisecond, 15*time.Millisecond); !found.Scored && tries < 500; tries++ {
+		found = within(t, in, 15*time.Millisecond, 15*time.Millisecond)
 	}
-	if !found.Scored || tries < 5 {
-		t.Errorf("found %v after %d refusals", found.Reason, tries)
+	if tries == 500 || tries < 2 {
+		t.Errorf("the machine is fast again: found %d refusals", tries)
+	}
+}
+
+func TestAPlanThatDoesNotFitTheModel(t *testing.T) {
+	in, _ := inspector(t, evenModels{}, nil)
+	options := in.options
+	options.Plans = append(options.Plans, Qualified{
+		Method: engines.Method{Plan: engines.PlanLatestFirst}, Learned: []Learned{{Plan: pipeline.Plan{LatestFirst: true, Probes: []int{7}}}},
+	})
+	if _, err := New(options); err == nil || !strings.Contains(err.Error(), "plan latest-first: plan: probe: expected a timestep") {
+		t.Errorf("found %v", err)
 	}
 }
 

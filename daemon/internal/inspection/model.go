@@ -109,13 +109,13 @@ const (
 // parts are expected to take.
 func (m *Model) CheckSelf(ctx context.Context, class int) error {
 	outcome := m.SelfTest(ctx, class, nil, nil, nil)
+	m.Inspector.costs = costs{} // of the first: the first part teaches them, if nothing else does
 	if outcome.Scored && outcome.Result.Timings.Total < shortSelfTest {
 		if len(outcome.Result.Gate) > 0 {
 			if err := m.Inspector.glad.ChunksByCost(ctx, measuringChunks); err != nil {
 				return err
 			}
 		}
-		m.Inspector.costs = costs{}
 		outcome = m.SelfTest(ctx, class, nil, nil, nil)
 	}
 	if !outcome.Scored {
@@ -130,7 +130,11 @@ func (m *Model) CheckSelf(ctx context.Context, class int) error {
 		if i == len(reference.Gate) {
 			break // a gate score that all but touches the threshold may switch elsewhere
 		}
-		if want := reference.Gate[i]; gate.Timestep != want.Timestep || !near(gate.Score, want.Score) {
+		want := reference.Gate[i]
+		if gate.Timestep != want.Timestep {
+			break // so does another plan's search
+		}
+		if !near(gate.Score, want.Score) {
 			return differs(fmt.Sprintf("the gate score at timestep %d", want.Timestep), want.Score, gate.Score)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"gladd/daemon/internal/inspection"
@@ -57,9 +58,14 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 	// verdict.
 	done, reuse := make(chan inspection.Outcome, 1), s.reuse
 	s.reuse = nil
+	var chosen atomic.Pointer[inspection.Outcome]
+	part := inspection.Part{
+		Picture: next.frame.Picture, Class: s.options.Model.Class, Reuse: reuse, Budget: s.options.Deadline - s.reserve(),
+		Chosen: func(how inspection.Outcome) { chosen.Store(&how) },
+	}
 	go func() {
 		defer s.options.Turns.Give()
-		done <- s.call(ctx, next, reuse)
+		done <- s.call(ctx, part)
 	}()
 	select {
 	case outcome := <-done:
@@ -69,7 +75,11 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 		return outcome
 	case <-ctx.Done():
 	}
-	return inspection.Undefined(verdict.ReasonDeadline, s.lateDetail())
+	late := inspection.Undefined(verdict.ReasonDeadline, s.lateDetail())
+	if how := chosen.Load(); how != nil {
+		late.Method, late.CalibrationID, late.ImageThreshold = how.Method, how.CalibrationID, how.ImageThreshold
+	}
+	return late
 }
 
 func (s *Station) lateDetail() string {
@@ -77,14 +87,14 @@ func (s *Station) lateDetail() string {
 }
 
 // call inspects; a panic becomes an outcome.
-func (s *Station) call(ctx context.Context, next *job, reuse *inspection.Outcome) (outcome inspection.Outcome) {
+func (s *Station) call(ctx context.Context, part inspection.Part) (outcome inspection.Outcome) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			reason := s.panicked("an inspection", caught)
 			outcome = inspection.Undefined(reason.Code, reason.Detail)
 		}
 	}()
-	return s.options.Model.Inspector.Inspect(ctx, inspection.Part{Picture: next.frame.Picture, Class: s.options.Model.Class, Reuse: reuse})
+	return s.options.Model.Inspector.Inspect(ctx, part)
 }
 
 func (s *Station) panicked(where string, caught any) *verdict.Reason {
@@ -131,15 +141,15 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 }
 
 // reserve is what is kept of the deadline for the record: twice what the ledger
-// takes lately, up to half of all.
+// takes lately, up to a quarter of all.
 func (s *Station) reserve() time.Duration {
-	deadline := s.options.Deadline
-	return max(min(50*time.Millisecond, deadline/10), min(2*time.Duration(s.recording.Load()), deadline/2))
+	return max(min(50*time.Millisecond, s.options.Deadline/10), 2*time.Duration(s.recording.Load()))
 }
 
-// recorded notes how long the ledger took.
+// recorded notes how long the ledger took. A stall is forgotten within some
+// parts: what is kept for the record is lost to the inspection.
 func (s *Station) recorded(took time.Duration) {
-	s.recording.Store(max(int64(took), s.recording.Load()*49/50))
+	s.recording.Store(max(int64(min(took, s.options.Deadline/8)), s.recording.Load()*9/10))
 }
 
 func nameOf(next *job) string {

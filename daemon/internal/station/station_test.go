@@ -22,6 +22,7 @@ import (
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/ledger"
 	"gladd/daemon/internal/verdict"
+	"gladd/engines"
 )
 
 // camera is a source of frames; grab says what happens, nil: a frame comes.
@@ -558,5 +559,88 @@ func TestWait(t *testing.T) {
 	record, err := b.Wait(t.Context(), *reply.TriggerID)
 	if err != nil || !bytes.Contains(record, []byte(*reply.TriggerID)) {
 		t.Errorf("found %s, %v", record, err)
+	}
+}
+
+// plannedInspector tells how it inspects, as a model with several plans does.
+type plannedInspector struct {
+	inspect func(ctx context.Context, part inspection.Part) inspection.Outcome
+}
+
+func (p plannedInspector) Inspect(ctx context.Context, part inspection.Part) inspection.Outcome {
+	return p.inspect(ctx, part)
+}
+
+// A record names the plan and the thresholds that the part was inspected with,
+// also where a network hangs; and what a hung network writes to is not given to
+// the next part.
+func TestRecordNamesThePlanInUse(t *testing.T) {
+	id, threshold := "of short-tail", 0.7
+	how := inspection.Outcome{Method: &engines.Method{Backend: "onnxruntime", Mode: "adaptive", Plan: "short-tail"}, CalibrationID: &id, ImageThreshold: &threshold}
+	hang := make(chan struct{})
+	var parts []inspection.Part
+	var mutex sync.Mutex
+	b := newBench(t, func(options *Options) {
+		options.Deadline = 300 * time.Millisecond
+		options.Model.Method.Plan, options.Model.CalibrationID = "exact", text("of exact")
+		options.Model.Inspector = plannedInspector{func(_ context.Context, part inspection.Part) inspection.Outcome {
+			mutex.Lock()
+			parts = append(parts, part)
+			second := len(parts) == 2
+			mutex.Unlock()
+			part.Chosen(how)
+			outcome := how
+			outcome.Result.AnomalyMap = make([]float32, 4)
+			if part.Reuse != nil {
+				outcome.Result.AnomalyMap = part.Reuse.Result.AnomalyMap
+			}
+			if second {
+				<-hang
+			}
+			for i := range outcome.Result.AnomalyMap { // what was late to come may still be written
+				outcome.Result.AnomalyMap[i]++
+			}
+			outcome.Evaluation, outcome.Scored = verdict.OK, true
+			return outcome
+		}}
+	})
+	b.Run()
+	for range 2 {
+		b.start(verdict.Start{})
+		b.wait(1)
+	}
+	close(hang)
+	b.start(verdict.Start{})
+	for i, record := range b.wait(1) {
+		if record.Method.Plan != "short-tail" || *record.CalibrationID != id || *record.ImageThreshold != threshold {
+			t.Errorf("part %d: found %+v, %v, %v", i+1, record.Method, *record.CalibrationID, record.ImageThreshold)
+		}
+		if undefined := record.Evaluation == verdict.Undefined; undefined != (i == 1) {
+			t.Errorf("part %d: found %s, %v", i+1, record.Evaluation, record.Reason)
+		}
+	}
+	if parts[1].Reuse == nil || parts[2].Reuse != nil || parts[1].Budget <= 200*time.Millisecond || parts[1].Budget >= 300*time.Millisecond {
+		t.Errorf("found %v, %v, budget %v", parts[1].Reuse, parts[2].Reuse, parts[1].Budget)
+	}
+}
+
+func TestReserveFollowsTheLedger(t *testing.T) {
+	s := New(Options{Deadline: time.Second})
+	if found := s.reserve(); found != 50*time.Millisecond {
+		t.Errorf("before the first record: found %v", found)
+	}
+	s.recorded(40 * time.Millisecond)
+	if found := s.reserve(); found != 80*time.Millisecond {
+		t.Errorf("twice what the ledger took: found %v", found)
+	}
+	s.recorded(5 * time.Second)
+	if found := s.reserve(); found != 250*time.Millisecond {
+		t.Errorf("a stall: want a quarter of the deadline, found %v", found)
+	}
+	for range 20 {
+		s.recorded(time.Millisecond)
+	}
+	if found := s.reserve(); found != 50*time.Millisecond {
+		t.Errorf("20 records after a stall: found %v", found)
 	}
 }
