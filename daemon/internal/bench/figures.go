@@ -19,16 +19,21 @@ type Spread struct {
 
 const resamples = 2000
 
-// resampled returns the 95 % interval of a figure of the parts, which are drawn
-// anew with repetitions.
-func resampled(parts int, figure func(draw []int) float64) (low, high float64) {
+// resampled returns the 95 % interval of a figure of some groups of parts, which
+// are drawn anew with repetitions.
+func resampled(figure func(draws [][]int) float64, sizes ...int) (low, high float64) {
 	source := rand.New(rand.NewPCG(1, 2))
-	draw, values := make([]int, parts), make([]float64, resamples)
+	draws, values := make([][]int, len(sizes)), make([]float64, resamples)
+	for group, size := range sizes {
+		draws[group] = make([]int, size)
+	}
 	for k := range values {
-		for i := range draw {
-			draw[i] = source.IntN(parts)
+		for _, draw := range draws {
+			for i := range draw {
+				draw[i] = source.IntN(len(draw))
+			}
 		}
-		values[k] = figure(draw)
+		values[k] = figure(draws)
 	}
 	slices.Sort(values)
 	return values[resamples*25/1000], values[resamples*975/1000]
@@ -51,7 +56,7 @@ func meanOf(values []float64, draw []int) float64 {
 }
 
 func spreadOf(values []float64) Spread {
-	low, high := resampled(len(values), func(draw []int) float64 { return meanOf(values, draw) })
+	low, high := resampled(func(draws [][]int) float64 { return meanOf(values, draws[0]) }, len(values))
 	return Spread{mean(values), low, high}
 }
 
@@ -79,6 +84,9 @@ type Beside struct {
 	// AUROC of the first and of this one; nil without defective parts.
 	FirstAUROC *float64 `json:"first_image_auroc"`
 	AUROC      *float64 `json:"image_auroc"`
+	// Difference of the two, this one's less the first's; nil without defective
+	// parts.
+	Difference *Spread `json:"image_auroc_difference"`
 }
 
 // compare holds the runs of a plan against those of the first.
@@ -111,7 +119,7 @@ func compare(name string, first, other []run) Beside {
 			sameVerdicts++
 		}
 	}
-	low, high := resampled(len(firstGood), func(draw []int) float64 { return meanOf(otherGood, draw) / meanOf(firstGood, draw) })
+	low, high := resampled(func(draws [][]int) float64 { return meanOf(otherGood, draws[0]) / meanOf(firstGood, draws[0]) }, len(firstGood))
 	found.Time = Spread{mean(otherGood) / mean(firstGood), low, high}
 	found.SlowestToGood /= mean(firstGood)
 	found.SameSwitch = float64(sameSwitches) / float64(len(first))
@@ -120,13 +128,35 @@ func compare(name string, first, other []run) Beside {
 		found.SameVerdict = &share
 	}
 	if len(scores[0][1]) > 0 {
-		auroc := func(plan int) *float64 {
-			ranking, _ := evaluate.Rank(slices.Clone(scores[plan][1]), slices.Clone(scores[plan][0]))
-			return &ranking.AUROC
-		}
-		found.FirstAUROC, found.AUROC = auroc(0), auroc(1)
+		found.FirstAUROC, found.AUROC = auroc(scores[0][0], scores[0][1]), auroc(scores[1][0], scores[1][1])
+		found.Difference = aurocDifference(scores)
 	}
 	return found
+}
+
+func auroc(good, bad []float64) *float64 {
+	ranking, _ := evaluate.Rank(slices.Clone(bad), slices.Clone(good))
+	return &ranking.AUROC
+}
+
+// aurocDifference is the second plan's less the first's, on the same draws of
+// good and of defective parts.
+func aurocDifference(scores [2][2][]float64) *Spread {
+	drawn := func(values []float64, draw []int) (some []float64) {
+		for _, i := range draw {
+			some = append(some, values[i])
+		}
+		return some
+	}
+	low, high := resampled(func(draws [][]int) float64 {
+		var both [2]float64
+		for plan := range both {
+			both[plan] = *auroc(drawn(scores[plan][0], draws[0]), drawn(scores[plan][1], draws[1]))
+		}
+		return both[1] - both[0]
+	}, len(scores[0][0]), len(scores[0][1]))
+	all := *auroc(scores[1][0], scores[1][1]) - *auroc(scores[0][0], scores[0][1])
+	return &Spread{all, low, high}
 }
 
 // Units are the costs of a good part of the official full-size networks under a

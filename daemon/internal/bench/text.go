@@ -43,6 +43,9 @@ func (r *Report) Write(out io.Writer) error {
 			table.row("image AUROC", each(r.Against, func(b Beside) string {
 				return optional(b.AUROC, figure) + " (" + first + " " + optional(b.FirstAUROC, figure) + ")"
 			})...)
+			table.row("its difference", each(r.Against, func(b Beside) string {
+				return fmt.Sprintf("%+.4f (%+.4f to %+.4f)", b.Difference.Mean, b.Difference.Low, b.Difference.High)
+			})...)
 		}
 	}
 
