@@ -42,6 +42,7 @@ type Options struct {
 // Backend is ONNX Runtime.
 type Backend struct {
 	options Options
+	intraOp int // threads of a call in ONNX Runtime's terms; 0: its default
 	library string
 	close   func() error
 }
@@ -61,8 +62,15 @@ func New(options Options) (*Backend, error) {
 	if options.Threads < 0 || options.Threads > maxThreads {
 		return nil, fmt.Errorf("ONNX Runtime threads: expected 0 (as many as there are processors) to %d, found %d", maxThreads, options.Threads)
 	}
+	intraOp := options.Threads
 	if options.Threads == 0 {
 		options.Threads = runtime.GOMAXPROCS(0)
+		// All that there are: ONNX Runtime's own default then ties each thread to a
+		// processor, which is quicker (docs/performance.md). Where the process
+		// may not use all, a number says how many.
+		if options.Threads != runtime.NumCPU() {
+			intraOp = options.Threads
+		}
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -87,7 +95,7 @@ func New(options Options) (*Backend, error) {
 		environment.library = library
 	}
 	environment.users++
-	backend := &Backend{options: options, library: library, close: sync.OnceValue(releaseEnvironment)}
+	backend := &Backend{options: options, intraOp: intraOp, library: library, close: sync.OnceValue(releaseEnvironment)}
 	options.Log.Debug("ONNX Runtime loaded", "library", library, "version", ort.GetVersion(), "threads", options.Threads)
 	return backend, nil
 }
@@ -162,7 +170,7 @@ func (b *Backend) sessionOptions() (options *ort.SessionOptions, err error) {
 		spinning = "1"
 	}
 	return options, errors.Join(
-		options.SetIntraOpNumThreads(b.options.Threads),
+		options.SetIntraOpNumThreads(b.intraOp),
 		options.SetInterOpNumThreads(1),
 		options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll),
 		options.AddSessionConfigEntry("session.intra_op.allow_spinning", spinning),
