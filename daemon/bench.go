@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"gladd/daemon/internal/app"
 	"gladd/daemon/internal/bench"
 	"gladd/daemon/internal/evaluate"
 	"gladd/daemon/internal/verdict"
@@ -59,15 +58,11 @@ func (c *benchCommand) Run(env *environment) error {
 	if _, err := engines.PlansOf(engines.ModeAdaptive, c.Plans); err != nil {
 		return err
 	}
-	opened, err := app.OpenEngines(c.Engine.options(), env.log)
+	opened, done, err := c.Engine.open(env)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := opened.Close(); err != nil {
-			env.log.Error("closing the networks", "error", err)
-		}
-	}()
+	defer done()
 	options := bench.Options{
 		Class: classes[0], Index: index, Parts: c.Parts, Software: "gladd " + version,
 		Begin: func(what string, count int) { env.progress.end(); env.progress.begin(what, count) },

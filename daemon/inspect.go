@@ -22,6 +22,19 @@ func (f engineFlags) options() app.EngineOptions {
 	return app.EngineOptions{Backend: f.Backend, Threads: f.Threads, ONNXRuntimeLibrary: f.OnnxruntimeLibrary}
 }
 
+// open opens the backend; the function closes it and all networks.
+func (f engineFlags) open(env *environment) (*app.Engines, func(), error) {
+	opened, err := app.OpenEngines(f.options(), env.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return opened, func() {
+		if err := opened.Close(); err != nil {
+			env.log.Error("closing the networks", "error", err)
+		}
+	}, nil
+}
+
 // modeFlags are the flags of every command that inspects.
 type modeFlags struct {
 	Mode  string   `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
@@ -72,15 +85,11 @@ func (c *inspectCommand) Run(env *environment) error {
 	if err := pictures.CheckAgainst(bundle); err != nil {
 		return err
 	}
-	opened, err := app.OpenEngines(c.Engine.options(), env.log)
+	opened, done, err := c.Engine.open(env)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := opened.Close(); err != nil {
-			env.log.Error("closing the networks", "error", err)
-		}
-	}()
+	defer done()
 	model, err := opened.OpenModel(env.ctx, bundle, c.Mode.Mode, c.Mode.Plans...)
 	if errors.Is(err, context.Canceled) {
 		return failure{fmt.Errorf("stopped before the first picture: %w", err)}
