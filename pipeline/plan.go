@@ -114,33 +114,20 @@ type lookBack struct {
 	some              []int                  // with room for all steps
 }
 
-// search compares at the last step and at the probes, and searches backwards
-// from the first of them that crosses the threshold. It returns the index of the
-// step of the first crossing, or that of the last step.
+// search compares at the last step and at the probes and, where none of them
+// crosses but one is close to the threshold, at every second step: a curve that
+// crosses stays above for more than a step, as a rule. It returns the index of
+// the step of the first crossing, or that of the last step.
 func (l *lookBack) search(probes []int) (int, error) {
 	last := len(l.gate) - 1
-	some := append(append(l.some, probes...), last)
-	if err := l.compare(some); err != nil {
+	if err := l.compare(append(append(l.some, probes...), last)); err != nil {
 		return 0, err
 	}
-	below, highest := -1, 0.0
-	for _, i := range some {
-		if l.gate[i] > l.threshold {
-			return l.bisect(below, i)
-		}
-		below, highest = i, max(highest, l.gate[i])
+	found, highest, err := l.firstCrossing()
+	if err != nil || highest > l.threshold || highest <= l.threshold-l.margin {
+		return found, err
 	}
-	if highest <= l.threshold-l.margin {
-		return last, nil
-	}
-	return l.everySecond()
-}
-
-// everySecond compares at every second step before the last, where that was not
-// done: close to the threshold one of them may have crossed it, and a curve that
-// crosses stays above for more than a step, as a rule.
-func (l *lookBack) everySecond() (int, error) {
-	last, some := len(l.gate)-1, l.some
+	some := l.some
 	for i := last % 2; i < last; i += 2 {
 		if !l.compared[i] {
 			some = append(some, i)
@@ -151,17 +138,27 @@ func (l *lookBack) everySecond() (int, error) {
 			return 0, err
 		}
 	}
+	found, _, err = l.firstCrossing()
+	return found, err
+}
+
+// firstCrossing searches backwards from the first of the compared steps that
+// crosses the threshold. It returns the index of the first crossing, or that of
+// the last step, and the highest score up to the compared step that crosses.
+func (l *lookBack) firstCrossing() (found int, highest float64, err error) {
 	below := -1
-	for i := range last {
-		switch {
-		case !l.compared[i]:
-		case l.gate[i] > l.threshold:
-			return l.bisect(below, i)
-		default:
-			below = i
+	for i, score := range l.gate {
+		if !l.compared[i] {
+			continue
 		}
+		highest = max(highest, score)
+		if score > l.threshold {
+			found, err = l.bisect(below, i)
+			return found, highest, err
+		}
+		below = i
 	}
-	return last, nil
+	return len(l.gate) - 1, highest, nil
 }
 
 // bisect finds the step of the first crossing between one that does not cross,
