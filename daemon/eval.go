@@ -35,11 +35,7 @@ func (f poolFlags) open(env *environment, bundle *engines.Bundle) (*app.Pool, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	return pool, func() {
-		if err := pool.Close(); err != nil {
-			env.log.Error("closing the networks", "error", err)
-		}
-	}, nil
+	return pool, closing(env, pool), nil
 }
 
 // evalCommand is 'gladd eval'.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"gladd/daemon/internal/app"
 	"gladd/daemon/internal/batch"
@@ -28,11 +29,16 @@ func (f engineFlags) open(env *environment) (*app.Engines, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return opened, func() {
-		if err := opened.Close(); err != nil {
+	return opened, closing(env, opened), nil
+}
+
+// closing returns a function that closes networks.
+func closing(env *environment, networks io.Closer) func() {
+	return func() {
+		if err := networks.Close(); err != nil {
 			env.log.Error("closing the networks", "error", err)
 		}
-	}, nil
+	}
 }
 
 // modeFlags are the flags of every command that inspects.

@@ -64,11 +64,7 @@ func (c *replayCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := models.Close(); err != nil {
-			env.log.Error("closing the networks", "error", err)
-		}
-	}()
+	defer closing(env, models)()
 	env.progress.begin("inspecting", len(results))
 	summary, err := replay.Run(env.ctx, replay.Options{
 		Results:   results,

@@ -110,10 +110,14 @@ func Run(ctx context.Context, options Options) (*Report, error) {
 		return nil, err
 	}
 	if options.Parts > 0 {
-		if report.Loads, err = loads(ctx, options, report.Plans); err != nil {
+		pictures, err := readPictures(options)
+		if err != nil {
 			return nil, err
 		}
-		if report.Stations, err = stations(ctx, options); err != nil {
+		if report.Loads, err = loads(ctx, options, report, pictures); err != nil {
+			return nil, err
+		}
+		if report.Stations, err = stations(ctx, options, pictures); err != nil {
 			return nil, err
 		}
 	}

@@ -26,14 +26,10 @@ type Load struct {
 
 // loads lets parts come whether the part before is done or not (an open loop),
 // as a line does.
-func loads(ctx context.Context, options Options, costs []Costs) ([]Load, error) {
-	pictures, err := readPictures(options)
-	if err != nil {
-		return nil, err
-	}
+func loads(ctx context.Context, options Options, report *Report, pictures []*capture.Picture) ([]Load, error) {
 	var found []Load
 	for i, plan := range options.Plans {
-		capacity := 1000 / wholeMean(costs[i], options)
+		capacity := 1000 / report.partMean(i)
 		for _, share := range []float64{0.5, 0.8, 0.95} {
 			options.Begin(fmt.Sprintf("%s at %.0f %% of its capacity", plan.Name, 100*share), options.Parts)
 			next, err := load(ctx, options, plan, pictures, share*capacity)
@@ -47,16 +43,10 @@ func loads(ctx context.Context, options Options, costs []Costs) ([]Load, error) 
 	return found, nil
 }
 
-// wholeMean is the mean time of a part, good and defective ones as the set has
-// them.
-func wholeMean(costs Costs, options Options) float64 {
-	bad := 0
-	for _, picture := range options.Class.Pictures {
-		if !picture.Good() {
-			bad++
-		}
-	}
-	share := float64(bad) / float64(len(options.Class.Pictures))
+// partMean is the mean time of a part under a plan, good and defective ones as
+// the set has them, in milliseconds.
+func (r *Report) partMean(plan int) float64 {
+	costs, share := r.Plans[plan], float64(r.Bad)/float64(r.Good+r.Bad)
 	return (1-share)*costs.Good.Mean + share*costs.BadMean
 }
 
@@ -119,11 +109,7 @@ type Shared struct {
 	Rate     float64 `json:"parts_per_second"`
 }
 
-func stations(ctx context.Context, options Options) ([]Shared, error) {
-	pictures, err := readPictures(options)
-	if err != nil {
-		return nil, err
-	}
+func stations(ctx context.Context, options Options, pictures []*capture.Picture) ([]Shared, error) {
 	var found []Shared
 	for _, plan := range options.Plans {
 		copies := []Plan{plan}
