@@ -95,24 +95,31 @@ class Score(nn.Module):
 
     def distances(self, test_image, reconstructed_image):
         """[N,1,S,S] twice, not blurred: of the features, all layers summed, and of the pixels, not weighted."""
+        (of_features,), of_pixels = self.distances_by([self.distance], test_image, reconstructed_image)
+        return of_features, of_pixels
+
+    def distances_by(self, names, test_image, reconstructed_image):
+        """As distances, with the features' once for each name of a distance."""
         n, size = test_image.shape[0], (self.map_size, self.map_size)
         if self.resolution:
             shrink = lambda image: F.interpolate(image, (self.resolution, self.resolution), mode="bilinear", align_corners=True)
             test_image, reconstructed_image = shrink(test_image), shrink(reconstructed_image)
         layers = self.features(torch.cat([test_image, reconstructed_image]))
-        total = 0
+        totals = [0] * len(names)
         for weight, layer in zip(self.weights or [1] * len(layers), layers, strict=True):
             if not weight:
                 continue
-            if self.distance == "place":
-                distance = place_distance(layer[:n], layer[n:])
-            else:
-                distance = nearest_distance(layer[:n], layer[n:])
-                if self.both:
-                    distance = distance + nearest_distance(layer[n:], layer[:n])
-            total = total + weight * F.interpolate(distance, size, mode="bilinear", align_corners=True)
+            for k, name in enumerate(names):
+                distance = self._distance(name, layer[:n], layer[n:])
+                totals[k] = totals[k] + weight * F.interpolate(distance, size, mode="bilinear", align_corners=True)
         pixel = (test_image - reconstructed_image).abs().mean(1, keepdim=True)
-        return total, F.interpolate(pixel, size, mode="bilinear", align_corners=True)
+        return totals, F.interpolate(pixel, size, mode="bilinear", align_corners=True)
+
+    def _distance(self, name, test, reconstructed):
+        if name == "place":
+            return place_distance(test, reconstructed)
+        distance = nearest_distance(test, reconstructed)
+        return distance + nearest_distance(reconstructed, test) if self.both else distance
 
     def combined(self, features, pixel):
         """The map from the two distances."""

@@ -1,7 +1,6 @@
 """Measurements while a model is being made: what to set, what each part of GLAD brings, and what a plain detector finds."""
 
 import argparse
-import copy
 import dataclasses
 import itertools
 import json
@@ -196,17 +195,14 @@ def settings_grid(modules, labelled, held_out, denoise, top_k, steps, min_steps)
 
 def score_grid(modules, labelled, denoise, score, distances, pixels, sigmas, top_ks):
     """For each distance, pixel weight, blur and number of pixels: AUROC. All from one reconstruction of each part."""
-    scored = {d: copy.copy(modules["dino_score"]) for d in distances}
-    for distance, module in scored.items():
-        module.distance = distance
     features, pixel, i = {d: [] for d in distances}, [], 0
     for found in glad.inspect_all(modules, labelled.pictures, denoise):
         images = pictures.to_tensor(labelled.pictures[i : i + len(found.maps)])
         device = next(modules["unet"].parameters()).device
         with torch.no_grad():
-            for distance, module in scored.items():
-                of_features, of_pixels = module.distances(images.to(device), found.reconstructions.to(device))
-                features[distance].append(of_features.cpu())
+            of_features, of_pixels = modules["dino_score"].distances_by(distances, images.to(device), found.reconstructions.to(device))
+        for distance, values in zip(distances, of_features, strict=True):
+            features[distance].append(values.cpu())
         pixel.append(of_pixels.cpu())
         i += len(images)
     rows = []
