@@ -33,7 +33,7 @@ def options():
     p.add_argument("--count", type=int, default=20, metavar="N", help="how many of them, evenly; default 20")
     p.add_argument("--rounds", type=int, default=3, metavar="N", help="how often ABBA; default 3")
     p.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each call; 0: all")
-    p.add_argument("--spinning", action="store_true", help="leave the reference's idle threads spinning, as is ONNX Runtime's default; gladd turns it off")
+    p.add_argument("--spinning", choices=glad.SPINNING, default="never", help="when the reference's idle threads spin; default never; on: ONNX Runtime's default; in-calls: as gladd has it")
     p.add_argument("--tolerance", type=float, default=1e-4, metavar="SCORE", help="how far scores may differ; default 1e-4")
     return p.parse_args()
 
@@ -114,7 +114,7 @@ def main():
         runs, some = random.integers(0, a.shape[0], a.shape[0]), random.integers(0, a.shape[1], a.shape[1])
         ratios.append(a[runs][:, some].mean() / b[runs][:, some].mean())
     ratios = np.quantile(ratios, [0.025, 0.975])
-    print(f"{a.shape[1]} pictures, {o.rounds} rounds of ABBA, threads {o.threads or 'all'}, reference's spinning {'on' if o.spinning else 'off'}")
+    print(f"{a.shape[1]} pictures, {o.rounds} rounds of ABBA, threads {o.threads or 'all'}, reference's idle threads spin: {o.spinning}")
     print(f"gladd, exact   {a.mean():8.1f} ms a picture ({np.quantile(a.mean(1), 0):.1f} to {np.quantile(a.mean(1), 1):.1f} by run)")
     print(f"reference      {b.mean():8.1f} ms a picture ({np.quantile(b.mean(1), 0):.1f} to {np.quantile(b.mean(1), 1):.1f} by run)")
     print(f"ratio          {a.mean() / b.mean():8.4f} ({ratios[0]:.4f} to {ratios[1]:.4f})")

@@ -8,13 +8,22 @@ import numpy as np
 import onnxruntime
 
 
-class Model:
-    """A bundle's graphs. threads of each call; 0: all. spinning: whether idle threads wait in a loop, as is ONNX Runtime's default."""
+# When idle threads wait in a loop: never, always (ONNX Runtime's default), until the session's call returns.
+SPINNING = {
+    "never": {"session.intra_op.allow_spinning": "0"},
+    "on": {"session.intra_op.allow_spinning": "1"},
+    "in-calls": {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"},
+}
 
-    def __init__(self, folder, manifest, threads=0, spinning=True):
+
+class Model:
+    """A bundle's graphs. threads of each call; 0: all."""
+
+    def __init__(self, folder, manifest, threads=0, spinning="on"):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        for key, value in SPINNING[spinning].items():
+            options.add_session_config_entry(key, value)
         self.m = manifest
         self.session = {
             name: onnxruntime.InferenceSession(str(folder / graph["file"]), options, providers=["CPUExecutionProvider"])

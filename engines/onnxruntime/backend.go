@@ -35,8 +35,37 @@ type Options struct {
 	Threads int
 	Log     *slog.Logger
 
-	// spin lets idle threads spin; see sessionOptions.
-	spin bool
+	spin spinning
+}
+
+// spinning says when the threads of a session that wait for work do so in a
+// loop.
+//
+// Five sessions are called in turn, each with threads of its own. Threads that
+// go on spinning after their call take the processors from the session whose
+// turn it is; threads that never do have to be woken for every operator of a
+// graph. See docs/performance.md. Calls that spin must not run beside each other on
+// the same processors; Backend.turn sees to that.
+type spinning string
+
+const (
+	spinInCalls spinning = "in calls" // until the session's call returns
+	spinNever   spinning = "never"
+	spinOn      spinning = "on" // some time after the call, too: ONNX Runtime's default
+)
+
+// entries are the session options' configuration entries, named in
+// onnxruntime_session_options_config_keys.h.
+func (s spinning) entries() map[string]string {
+	const allow, stop = "session.intra_op.allow_spinning", "session.force_spinning_stop"
+	switch s {
+	case spinNever:
+		return map[string]string{allow: "0"}
+	case spinOn:
+		return map[string]string{allow: "1"}
+	default:
+		return map[string]string{allow: "1", stop: "1"}
+	}
 }
 
 // Backend is ONNX Runtime.
@@ -44,6 +73,7 @@ type Backend struct {
 	options Options
 	intraOp int // threads of a call in ONNX Runtime's terms; 0: its default
 	library string
+	calls   chan struct{} // holds one for each call that runs
 	close   func() error
 }
 
@@ -95,7 +125,8 @@ func New(options Options) (*Backend, error) {
 		environment.library = library
 	}
 	environment.users++
-	backend := &Backend{options: options, intraOp: intraOp, library: library, close: sync.OnceValue(releaseEnvironment)}
+	atOnce := max(1, runtime.GOMAXPROCS(0)/options.Threads)
+	backend := &Backend{options: options, intraOp: intraOp, library: library, calls: make(chan struct{}, atOnce), close: sync.OnceValue(releaseEnvironment)}
 	options.Log.Debug("ONNX Runtime loaded", "library", library, "version", ort.GetVersion(), "threads", options.Threads)
 	return backend, nil
 }
@@ -116,6 +147,19 @@ func (b *Backend) String() string { return fmt.Sprintf("%s (%s)", ort.GetVersion
 // Close frees the environment. It may be called twice.
 func (b *Backend) Close() error { return b.close() }
 
+// turn waits until the processors have room for one more call. The caller ends
+// its turn by endTurn.
+func (b *Backend) turn(ctx context.Context) error {
+	select {
+	case b.calls <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Backend) endTurn() { <-b.calls }
+
 // Open implements [engines.Backend].
 func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
 	options, err := b.sessionOptions()
@@ -131,6 +175,7 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		}
 	}
 	networks := &Networks{
+		backend:  b,
 		manifest: bundle.Manifest,
 		runtime: engines.Runtime{
 			Backend:   Name,
@@ -140,16 +185,23 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		sessions: map[engines.GraphName]*session{},
 	}
 	for _, name := range engines.GraphNames {
-		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(err, networks.Close())
-		}
-		opened, err := openSession(bundle, name, options)
+		opened, err := b.openSession(ctx, bundle, name, options)
 		if err != nil {
 			return nil, errors.Join(err, networks.Close())
 		}
 		networks.sessions[name] = opened
 	}
 	return networks, nil
+}
+
+// openSession loads a graph and runs it, in its turn: a model is loaded while
+// another inspects.
+func (b *Backend) openSession(ctx context.Context, bundle *engines.Bundle, name engines.GraphName, options *ort.SessionOptions) (*session, error) {
+	if err := b.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer b.endTurn()
+	return openSession(bundle, name, options)
 }
 
 func (b *Backend) sessionOptions() (options *ort.SessionOptions, err error) {
@@ -162,17 +214,14 @@ func (b *Backend) sessionOptions() (options *ort.SessionOptions, err error) {
 			options.Destroy()
 		}
 	}()
-	// Five sessions are called in turn, each with threads of its own. Threads
-	// that spin while they wait take the processors from the session whose
-	// turn it is; see docs/performance.md.
-	spinning := "0"
-	if b.options.spin {
-		spinning = "1"
+	for key, value := range b.options.spin.entries() {
+		if err := options.AddSessionConfigEntry(key, value); err != nil {
+			return options, err
+		}
 	}
 	return options, errors.Join(
 		options.SetIntraOpNumThreads(b.intraOp),
 		options.SetInterOpNumThreads(1),
 		options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll),
-		options.AddSessionConfigEntry("session.intra_op.allow_spinning", spinning),
 	)
 }

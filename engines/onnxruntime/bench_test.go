@@ -17,9 +17,9 @@ func BenchmarkThreads(b *testing.B) {
 	if dir == "" || library == "" {
 		b.Skip("GLADD_BENCH_BUNDLE and GLADD_ONNXRUNTIME_LIBRARY do not say what to measure")
 	}
-	for _, spin := range []bool{false, true} {
+	for _, spin := range []spinning{spinInCalls, spinNever, spinOn} {
 		for _, threads := range []int{1, 0} {
-			b.Run(fmt.Sprintf("threads=%d/spinning=%t", threads, spin), func(b *testing.B) {
+			b.Run(fmt.Sprintf("threads=%d/spinning=%s", threads, spin), func(b *testing.B) {
 				backend, err := New(Options{Library: library, Threads: threads, spin: spin})
 				if err != nil {
 					b.Fatal(err)

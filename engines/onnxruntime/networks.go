@@ -9,9 +9,10 @@ import (
 	"gladd/engines"
 )
 
-// Networks are a bundle's networks on ONNX Runtime. Calls run one at a time:
-// each uses all threads and the same buffers.
+// Networks are a bundle's networks on ONNX Runtime. Calls run one at a time: they
+// use the same buffers.
 type Networks struct {
+	backend  *Backend
 	manifest engines.Manifest
 	runtime  engines.Runtime
 
@@ -117,7 +118,8 @@ func (n *Networks) Score(ctx context.Context, testImages, reconstructions, maps 
 	})
 }
 
-// call runs one call of the networks while no other runs.
+// call runs one call of the networks while no other of them runs, when the
+// processors have room for it.
 func (n *Networks) call(ctx context.Context, run func() error) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -127,6 +129,10 @@ func (n *Networks) call(ctx context.Context, run func() error) error {
 	if n.sessions == nil {
 		return errClosed
 	}
+	if err := n.backend.turn(ctx); err != nil {
+		return err
+	}
+	defer n.backend.endTurn()
 	return run()
 }
 

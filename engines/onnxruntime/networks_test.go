@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -175,6 +176,50 @@ func TestCallsAreSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// Calls spin while they run: one that uses all processors waits for the one
+// before, whichever model it belongs to, but not longer than its caller does.
+func TestCallsTakeTurns(t *testing.T) {
+	backend := enginetest.Backend(t)
+	networks, err := backend.Open(t.Context(), enginetest.Load(t, enginetest.Micro(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer networks.Close() //nolint:errcheck // the test is about calls
+	reconstruct := func(ctx context.Context) error {
+		return networks.Reconstruct(ctx, make([]float32, microLatent), make([]float32, microImage))
+	}
+	if err := backend.Turn(t.Context()); err != nil { // another model's call
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- reconstruct(ctx) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("while another call ran: expected %v, found %v", context.Canceled, err)
+	}
+	backend.EndTurn()
+	if err := reconstruct(t.Context()); err != nil {
+		t.Errorf("after the other call: %v", err)
+	}
+}
+
+func TestCallsOfFewThreadsRunSideBySide(t *testing.T) {
+	processors := runtime.GOMAXPROCS(0)
+	for threads, want := range map[int]int{0: 1, 1: processors, processors: 1, 2 * processors: 1} {
+		backend, err := onnxruntime.New(onnxruntime.Options{Library: enginetest.Library(t), Threads: threads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := backend.AtOnce(); found != want {
+			t.Errorf("%d threads on %d processors: expected %d calls at once, found %d", threads, processors, want, found)
+		}
+		if err := backend.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestHotPathDoesNotAllocate(t *testing.T) {
