@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sync/semaphore"
 
 	"gladd/engines"
 )
@@ -73,7 +74,7 @@ type Backend struct {
 	options Options
 	intraOp int // threads of a call in ONNX Runtime's terms; 0: its default
 	library string
-	calls   chan struct{} // holds one for each call that runs
+	share   int64 // of the processors, that a call takes
 	close   func() error
 }
 
@@ -125,8 +126,8 @@ func New(options Options) (*Backend, error) {
 		environment.library = library
 	}
 	environment.users++
-	atOnce := max(1, runtime.GOMAXPROCS(0)/options.Threads)
-	backend := &Backend{options: options, intraOp: intraOp, library: library, calls: make(chan struct{}, atOnce), close: sync.OnceValue(releaseEnvironment)}
+	share := int64(min(options.Threads, runtime.GOMAXPROCS(0)))
+	backend := &Backend{options: options, intraOp: intraOp, library: library, share: share, close: sync.OnceValue(releaseEnvironment)}
 	options.Log.Debug("ONNX Runtime loaded", "library", library, "version", ort.GetVersion(), "threads", options.Threads)
 	return backend, nil
 }
@@ -147,18 +148,14 @@ func (b *Backend) String() string { return fmt.Sprintf("%s (%s)", ort.GetVersion
 // Close frees the environment. It may be called twice.
 func (b *Backend) Close() error { return b.close() }
 
+// processors of this process. Every call takes as many as it has threads.
+var processors = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
+
 // turn waits until the processors have room for one more call. The caller ends
 // its turn by endTurn.
-func (b *Backend) turn(ctx context.Context) error {
-	select {
-	case b.calls <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (b *Backend) turn(ctx context.Context) error { return processors.Acquire(ctx, b.share) }
 
-func (b *Backend) endTurn() { <-b.calls }
+func (b *Backend) endTurn() { processors.Release(b.share) }
 
 // Open implements [engines.Backend].
 func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {

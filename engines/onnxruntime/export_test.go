@@ -1,8 +1,5 @@
 package onnxruntime
 
-import "context"
-
-// Turn, EndTurn and AtOnce show tests how calls share the processors.
-func (b *Backend) Turn(ctx context.Context) error { return b.turn(ctx) }
-func (b *Backend) EndTurn()                       { b.endTurn() }
-func (b *Backend) AtOnce() int                    { return cap(b.calls) }
+// TryTurn and EndTurn show tests how calls share the processors.
+func (b *Backend) TryTurn() bool { return processors.TryAcquire(b.share) }
+func (b *Backend) EndTurn()      { b.endTurn() }
