@@ -14,7 +14,7 @@ import (
 
 // engineFlags are the flags of every command that runs networks.
 type engineFlags struct {
-	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt (this version has onnxruntime)." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
+	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt (this version has the first three)." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
 	Threads            int    `help:"Processor threads for each network call; 0: all that there are." default:"0" placeholder:"N"`
 	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, if not the one beside gladd." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
 }

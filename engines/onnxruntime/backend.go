@@ -1,5 +1,5 @@
-// Package onnxruntime runs a bundle's networks on ONNX Runtime's CPU provider,
-// whose shared library is found at run time.
+// Package onnxruntime runs a bundle's networks on ONNX Runtime, on its CPU or its
+// CUDA provider. The shared library is found at run time.
 package onnxruntime
 
 import (
@@ -16,8 +16,12 @@ import (
 	"gladd/engines"
 )
 
-// Name is the backend's name in configurations, calibrations and verdicts.
-const Name = "onnxruntime"
+// The backend's names in configurations, calibrations and verdicts: on
+// processors, and on a GPU.
+const (
+	Name     = "onnxruntime"
+	NameCUDA = "onnxruntime-cuda"
+)
 
 // Precision of the backend's arithmetic. Weights that are stored as FP16 are
 // widened.
@@ -32,6 +36,8 @@ type Options struct {
 	// Library is the path of ONNX Runtime's shared library; empty: it is looked
 	// for beside the program, then in the system.
 	Library string
+	// CUDA runs the networks on the first GPU, with the library's GPU build.
+	CUDA bool
 	// Threads that one call may use; 0: as many as the process may run on.
 	Threads int
 	Log     *slog.Logger
@@ -106,7 +112,11 @@ func New(options Options) (*Backend, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	library, err := findLibrary(options.Library)
+	find := findLibrary
+	if options.CUDA {
+		find = findCUDALibrary
+	}
+	library, err := find(options.Library)
 	if err != nil {
 		return nil, err
 	}
@@ -171,11 +181,18 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 			return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
 		}
 	}
+	name := Name
+	if b.options.CUDA {
+		name = NameCUDA
+		if err := appendCUDA(options); err != nil {
+			return nil, &CUDAError{Library: b.library, Err: err}
+		}
+	}
 	networks := &Networks{
 		backend:  b,
 		manifest: bundle.Manifest,
 		runtime: engines.Runtime{
-			Backend:   Name,
+			Backend:   name,
 			Precision: Precision,
 			Library:   "ONNX Runtime " + b.String(),
 		},
@@ -184,6 +201,9 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 	for _, name := range engines.GraphNames {
 		opened, err := b.openSession(ctx, bundle, name, options)
 		if err != nil {
+			if b.options.CUDA {
+				err = &CUDAError{Library: b.library, Err: err}
+			}
 			return nil, errors.Join(err, networks.Close())
 		}
 		networks.sessions[name] = opened

@@ -29,7 +29,7 @@ func (e *LibraryError) Error() string {
 func (e *LibraryError) Unwrap() error { return e.Err }
 
 // findLibrary returns the library's path: the one given or else the first in
-// the usual places, those beside the program before the system's.
+// the usual places.
 func findLibrary(given string) (string, error) {
 	if given != "" {
 		if _, err := os.Stat(given); err != nil {
@@ -38,6 +38,18 @@ func findLibrary(given string) (string, error) {
 		// The loader looks for a name without a slash in the system instead.
 		return filepath.Abs(given)
 	}
+	folders := libraryFolders()
+	for _, folder := range folders {
+		if path := libraryIn(folder); path != "" {
+			return path, nil
+		}
+	}
+	return "", &LibraryError{Tried: folders}
+}
+
+// libraryFolders are the usual places, those beside the program before the
+// system's.
+func libraryFolders() []string {
 	var folders []string
 	if program, err := os.Executable(); err == nil {
 		if resolved, err := filepath.EvalSymlinks(program); err == nil {
@@ -46,17 +58,16 @@ func findLibrary(given string) (string, error) {
 		folder := filepath.Dir(program)
 		folders = append(folders, filepath.Join(folder, "..", "lib"), folder)
 	}
-	folders = append(folders, "/usr/local/lib/gladd", "/usr/lib/gladd", "/usr/local/lib", "/usr/lib")
-	for _, folder := range folders {
-		for _, name := range []string{"libonnxruntime.so." + Version, "libonnxruntime.so.1", "libonnxruntime.so"} {
-			path := filepath.Join(folder, name)
-			if _, err := os.Stat(path); err == nil {
-				return filepath.Clean(path), nil
-			}
+	return append(folders, "/usr/local/lib/gladd", "/usr/lib/gladd", "/usr/local/lib", "/usr/lib")
+}
+
+// libraryIn returns the library's path in a folder; empty: it is not there.
+func libraryIn(folder string) string {
+	for _, name := range []string{"libonnxruntime.so." + Version, "libonnxruntime.so.1", "libonnxruntime.so"} {
+		path := filepath.Join(folder, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
 	}
-	for i, folder := range folders {
-		folders[i] = filepath.Clean(folder)
-	}
-	return "", &LibraryError{Tried: folders}
+	return ""
 }

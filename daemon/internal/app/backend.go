@@ -12,7 +12,7 @@ import (
 const (
 	BackendAuto            = "auto"
 	BackendONNXRuntime     = onnxruntime.Name
-	BackendONNXRuntimeCUDA = "onnxruntime-cuda"
+	BackendONNXRuntimeCUDA = onnxruntime.NameCUDA
 	BackendTensorRT        = "tensorrt"
 )
 
@@ -29,14 +29,15 @@ type EngineOptions struct {
 // which and why.
 func openBackend(options EngineOptions, log *slog.Logger) (engines.Backend, error) {
 	switch options.Backend {
-	case BackendAuto, BackendONNXRuntime:
-	case BackendONNXRuntimeCUDA, BackendTensorRT:
-		return nil, fmt.Errorf("backend %s: this version of gladd does not have it; use %s or %s", options.Backend, BackendAuto, BackendONNXRuntime)
+	case BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA:
+	case BackendTensorRT:
+		return nil, fmt.Errorf("backend %s: this version of gladd does not have it; use %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA)
 	default:
 		return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
 	}
 	backend, err := onnxruntime.New(onnxruntime.Options{
 		Library: options.ONNXRuntimeLibrary,
+		CUDA:    options.Backend == BackendONNXRuntimeCUDA,
 		Threads: options.Threads,
 		Log:     log,
 	})

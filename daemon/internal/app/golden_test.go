@@ -244,8 +244,8 @@ func TestOpenEnginesRefuses(t *testing.T) {
 		options app.EngineOptions
 		want    string
 	}{
-		"TensorRT":         {app.EngineOptions{Backend: "tensorrt"}, "backend tensorrt: this version of gladd does not have it; use auto or onnxruntime"},
-		"CUDA":             {app.EngineOptions{Backend: "onnxruntime-cuda"}, "backend onnxruntime-cuda: this version of gladd does not have it"},
+		"TensorRT":         {app.EngineOptions{Backend: "tensorrt"}, "backend tensorrt: this version of gladd does not have it; use auto, onnxruntime or onnxruntime-cuda"},
+		"CUDA":             {app.EngineOptions{Backend: "onnxruntime-cuda", ONNXRuntimeLibrary: enginetest.Library(t)}, "backend onnxruntime-cuda: no libonnxruntime_providers_cuda.so beside the library; expected the GPU build of ONNX Runtime"},
 		"unknown backend":  {app.EngineOptions{Backend: "openvino"}, `backend "openvino": expected auto, onnxruntime`},
 		"library not here": {app.EngineOptions{Backend: "auto", ONNXRuntimeLibrary: "/nowhere.so"}, "ONNX Runtime library /nowhere.so"},
 	} {
