@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 			Name: "st-01", Recipe: "r", Camera: Camera{"folder:" + dir + "/pictures"},
 			Trigger: Trigger{Kind: TriggerMQTT}, Deadline: Duration(2 * time.Second), Queue: 16,
 		}},
-		Recipes: map[string]Recipe{"r": {Version: "1", Bundle: dir + "/model", Mode: "exact"}},
+		Recipes: map[string]Recipe{"r": {Version: "1", Bundle: dir + "/model", Mode: "adaptive"}},
 		Engines: Engines{Backend: "auto", CacheDir: "/var/lib/gladd/engines"},
 		Ledger: Ledger{
 			Path: "/var/lib/gladd/ledger.db", Keep: Duration(2160 * time.Hour),
@@ -91,7 +91,7 @@ func TestErrors(t *testing.T) {
 		"name with a wildcard":  {replace("line: l", `line: "#"`), `f.yaml:2: line: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "#"`},
 		"no such recipe":        {replace("recipe: r", "recipe: q"), `f.yaml:4: stations.0.recipe: expected the name of a recipe (r), found "q"`},
 		"no such plan":          {replace("{bundle: model}", "{bundle: model, mode: adaptive, plans: [quick]}"), "f.yaml:6: recipes.r.plans[0]: expected exact, latest-first or short-tail, found \"quick\""},
-		"plans of mode exact":   {replace("{bundle: model}", "{bundle: model, plans: [short-tail]}"), "f.yaml:6: recipes.r.plans: belongs to mode adaptive; this recipe has mode exact"},
+		"plans of mode exact":   {replace("{bundle: model}", "{bundle: model, mode: exact, plans: [short-tail]}"), "f.yaml:6: recipes.r.plans: belongs to mode adaptive; this recipe has mode exact"},
 		"no such bundle":        {replace("model", "modell"), "f.yaml:6: recipes.r.bundle: expected a folder that holds bundle.yaml, found " + dir + "/modell"},
 		"no such folder":        {replace("folder:pictures", "folder:picturse"), "f.yaml:4: stations.0.camera.source: no such folder: " + dir + "/picturse"},
 		"no such video":         {replace("folder:pictures", "video:film.mp4"), "f.yaml:4: stations.0.camera.source: no such file: " + dir + "/film.mp4"},

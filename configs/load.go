@@ -114,7 +114,7 @@ func (c *Config) complete(document *strictyaml.Document) error {
 	}
 	for name, recipe := range c.Recipes {
 		if !document.Has("recipes." + name + ".mode") {
-			recipe.Mode = "exact"
+			recipe.Mode = "adaptive"
 		}
 		if !document.Has("recipes." + name + ".version") {
 			recipe.Version = "1"

@@ -346,4 +346,13 @@ func TestCalibrateAdaptive(t *testing.T) {
 	if code != 2 || !strings.Contains(stderr, "to choose the plan of comparisons (--mode adaptive)") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+
+	// New thresholds for mode exact: those of mode adaptive are of older parts.
+	code, stdout, stderr = gladd(t, "calibrate", "--bundle", bundle, "--good", good, "--false-reject", "0.3", "--confidence", "0.98", "--gate", "keep")
+	if code != 0 || !strings.Contains(stdout, "left out from now on: learn new ones with --mode adaptive") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	if first := adaptive()[0]; method(first) != "exact exact" || first["calibration_id"] == nil {
+		t.Errorf("expected the new calibration, found %s, %v", method(first), first["calibration_id"])
+	}
 }

@@ -205,6 +205,51 @@ func TestGoldenMicro(t *testing.T) {
 	}
 }
 
+// New thresholds count, whichever plan had old ones.
+func TestPlansOlderThanExactAreLeftOut(t *testing.T) {
+	dir := enginetest.Copy(t, enginetest.TinyA(t))
+	digest := enginetest.Load(t, dir).ModelDigest
+	entry := func(id, mode, plan, settings string) string {
+		return fmt.Sprintf("  - {id: %s, model_digest: %q, backend: onnxruntime, precision: fp32, mode: %s, plan: %s, gate_threshold: 0.02, image_threshold: 1.0%s}\n", id, digest, mode, plan, settings)
+	}
+	latest := entry("latest", engines.ModeAdaptive, engines.PlanLatestFirst, ", plan_settings: {margin: 0}")
+	exact := entry("exact", engines.ModeExact, engines.PlanExact, "")
+	again := strings.Replace(latest, "id: latest", "id: again", 1)
+	for name, test := range map[string]struct {
+		entries string
+		plans   []string
+		want    string // the calibration in use
+		warns   bool
+	}{
+		"exact first":          {exact + latest, nil, "latest", false},
+		"exact again":          {latest + exact, nil, "exact", true},
+		"both again":           {latest + exact + again, nil, "again", false},
+		"adaptive only":        {latest, nil, "latest", false},
+		"exact only":           {exact, nil, "exact", false},
+		"older, but asked for": {latest + exact, []string{engines.PlanLatestFirst}, "latest", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enginetest.WriteFile(t, filepath.Join(dir, engines.CalibrationsFile), []byte("schema: gladd.calibrations/v1\ncalibrations:\n"+test.entries))
+			var log strings.Builder
+			opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendONNXRuntime, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.NewTextHandler(&log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close() //nolint:errcheck // the test is about plans
+			model, err := opened.OpenModel(t.Context(), enginetest.Load(t, dir), engines.ModeAdaptive, test.plans...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := model.Calibrations[0]; found == nil || found.ID != test.want {
+				t.Errorf("expected calibration %s, found %+v", test.want, found)
+			}
+			if warned := strings.Contains(log.String(), "plan left out"); warned != test.warns {
+				t.Errorf("expected a warning: %t, found %s", test.warns, &log)
+			}
+		})
+	}
+}
+
 // A calibration's gate threshold takes the place of the manifest's, and its
 // image threshold decides.
 func TestCalibrationInUse(t *testing.T) {

@@ -62,6 +62,9 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 	model := &inspection.Model{Bundle: bundle, Mode: mode, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	options := inspection.Options{Models: networks, Parameters: model.Parameters, Log: e.log}
 	methods := qualified(bundle, model.Runtime, plans)
+	if !named {
+		methods = e.current(bundle, methods)
+	}
 	for _, plan := range plans {
 		if named && !slices.ContainsFunc(methods, func(method engines.Method) bool { return method.Plan == plan }) {
 			e.log.Warn("plan without a calibration is left out", "bundle", bundle.Manifest.Name, "plan", plan)
@@ -117,6 +120,30 @@ func qualified(bundle *engines.Bundle, runtime engines.Runtime, plans []string) 
 		methods = append(methods, engines.MethodOf(runtime, engines.PlanExact))
 	}
 	return methods
+}
+
+// current leaves out plans that were not calibrated again when comparisons in
+// order were: whoever learns new thresholds wants them to be used, whichever mode
+// a recipe has.
+func (e *Engines) current(bundle *engines.Bundle, methods []engines.Method) []engines.Method {
+	// The later an entry stands in the file, the newer it is.
+	age := func(method engines.Method, class string) int {
+		calibration, _ := bundle.Calibration(method, class)
+		return slices.IndexFunc(bundle.Calibrations, func(each engines.Calibration) bool { return calibration != nil && each.ID == calibration.ID })
+	}
+	exact := slices.IndexFunc(methods, func(method engines.Method) bool { return method.Plan == engines.PlanExact })
+	if exact < 0 {
+		return methods
+	}
+	return slices.DeleteFunc(slices.Clone(methods), func(method engines.Method) bool {
+		older := func(class string) bool { return age(method, class) < age(methods[exact], class) }
+		if !slices.ContainsFunc(classNames(bundle), older) {
+			return false
+		}
+		e.log.Warn("plan left out: plan exact was calibrated after it; to use it, calibrate again with --mode adaptive, or name it in the recipe's plans",
+			"bundle", bundle.Manifest.Name, "plan", method.Plan)
+		return true
+	})
 }
 
 // learnedBy is what a calibration holds for inspections; nothing without one.
