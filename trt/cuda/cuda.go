@@ -51,10 +51,14 @@ const DefaultHangTimeout = 30 * time.Second
 // DeviceOptions are the options of [Driver.OpenDevice].
 type DeviceOptions struct {
 	HangTimeout time.Duration // 0: DefaultHangTimeout
-	// OnHung is called once each time that the device hangs, in a goroutine of
-	// its own; the error is a [HungError]. Nil: nobody is told.
+	// OnHung is called once each time that the device hangs; the error is a
+	// [HungError]. Nil: nobody is told.
 	OnHung func(error)
-	Log    *slog.Logger // nil: nothing is logged
+	// OnRecovered is called once each time that a device that hung works again.
+	// Both are called in the order in which it happened, one at a time, in
+	// goroutines of their own: they may use the device. Nil: nobody is told.
+	OnRecovered func()
+	Log         *slog.Logger // nil: nothing is logged
 }
 
 // Properties of a device.

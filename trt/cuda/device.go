@@ -34,6 +34,7 @@ type Device struct {
 	hangs chan struct{} // closed while it hangs
 	lost  *LostError    // nil: the context works
 	live  map[owned]struct{}
+	heard chan struct{} // closed once the latest OnHung or OnRecovered returned; nil: there was none
 
 	// Used on the thread only.
 	handle    int     // CUdevice
@@ -166,34 +167,51 @@ func (d *Device) await(running *job) error {
 	running.abandoned = true
 	d.hung = hung
 	close(d.hangs)
-	d.mutex.Unlock()
-
 	d.log.Error("GPU hangs", "device", d.properties.Ordinal, "error", hung)
-	if d.options.OnHung != nil {
-		go d.options.OnHung(hung)
-	}
+	d.tell(func() {
+		if d.options.OnHung != nil {
+			d.options.OnHung(hung)
+		}
+	})
+	d.mutex.Unlock()
 	return hung
+}
+
+// tell runs the function once those before have returned. It is called with
+// the mutex, which gives them their order.
+func (d *Device) tell(run func()) {
+	before, done := d.heard, make(chan struct{})
+	d.heard = done
+	go func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		run()
+	}()
 }
 
 // finish tells that a job has returned, and ends the hang if it caused one.
 func (d *Device) finish(finished *job) {
 	d.mutex.Lock()
-	abandoned := finished.abandoned
-	if abandoned {
-		d.hung = nil
-		d.hangs = make(chan struct{})
-	}
+	defer d.mutex.Unlock()
 	close(finished.done)
-	d.mutex.Unlock()
-	if !abandoned {
+	if !finished.abandoned {
 		return
 	}
-	took := time.Since(finished.started).Round(time.Millisecond)
+	log := d.log.With("device", d.properties.Ordinal, "what", finished.what, "took", time.Since(finished.started).Round(time.Millisecond))
 	if finished.err != nil {
-		d.log.Warn("GPU answers again", "device", d.properties.Ordinal, "what", finished.what, "took", took, "error", finished.err)
-		return
+		log.Warn("GPU answers again", "error", finished.err) // nobody else hears of the error
+	} else {
+		log.Info("GPU answers again")
 	}
-	d.log.Info("GPU answers again", "device", d.properties.Ordinal, "what", finished.what, "took", took)
+	d.hung = nil
+	d.hangs = make(chan struct{})
+	d.tell(func() {
+		if d.options.OnRecovered != nil {
+			d.options.OnRecovered()
+		}
+	})
 }
 
 // Hung is the [HungError] while a function does not come back; nil: none.

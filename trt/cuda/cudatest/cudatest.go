@@ -14,6 +14,7 @@
 //	int fake_cuda_valid(const void *address, size_t bytes);
 package cudatest
 
+// #cgo CFLAGS: -D_GNU_SOURCE
 // #cgo LDFLAGS: -ldl
 // #include <dlfcn.h>
 // #include <stdlib.h>
@@ -25,6 +26,17 @@ package cudatest
 // static long long call_get(void *f, const char *key) { return ((long long (*)(const char *))f)(key); }
 // static int call_valid(void *f, size_t address, size_t bytes) { return ((int (*)(const void *, size_t))f)((const void *)address, bytes); }
 //
+// // struct mallinfo2 and its function, which glibc has since 2.33.
+// struct heap { size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost; };
+// static long long heap_bytes(void)
+// {
+// 	struct heap (*ask)(void);
+// 	*(void **)&ask = dlsym(RTLD_DEFAULT, "mallinfo2");
+// 	if (ask == NULL)
+// 		return 0;
+// 	struct heap heap = ask();
+// 	return (long long)(heap.uordblks + heap.hblkhd);
+// }
 // struct bytes { unsigned char *first; size_t count; };
 // static void increment(void *argument) { struct bytes *b = argument; for (size_t i = 0; i < b->count; i++) b->first[i]++; }
 // static int call_increment(void *f, size_t stream, size_t address, size_t count)
@@ -260,3 +272,7 @@ func (f *Fake) Live() map[string]int {
 	}
 	return live
 }
+
+// HeapBytes is what the process has allocated by C's malloc now; 0 where the C
+// library does not say.
+func HeapBytes() int { return int(C.heap_bytes()) }
