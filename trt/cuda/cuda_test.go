@@ -72,6 +72,12 @@ func wantError(t *testing.T, err error, words ...string) {
 	}
 }
 
+// wantAs fails the test unless there is an error of the type in it.
+func wantAs[E error](t *testing.T, err error) {
+	t.Helper()
+	_ = as[E](t, err)
+}
+
 // as is errors.As that fails the test.
 func as[E error](t *testing.T, err error) (found E) {
 	t.Helper()

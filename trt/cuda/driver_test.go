@@ -89,7 +89,7 @@ func TestDriverTooOld(t *testing.T) {
 			fake := cudatest.Library(t, options...)
 			fake.Set("driver_version", test.version)
 			_, err := cuda.Open(cuda.Options{Library: fake.Path})
-			as[*cuda.LibraryError](t, err)
+			wantAs[*cuda.LibraryError](t, err)
 			old := as[*cuda.DriverTooOldError](t, err)
 			if old.Symbol != test.without || old.Library != fake.Path {
 				t.Errorf("found %+v", old)
@@ -150,7 +150,8 @@ func TestNoDevice(t *testing.T) {
 		fake := cudatest.Library(t)
 		fake.Fail("cuInit", 100)
 		_, err := cuda.Open(cuda.Options{Library: fake.Path})
-		as[*cuda.NoDeviceError](t, err)
+		wantAs[*cuda.NoDeviceError](t, err)
+		wantAs[*cuda.Error](t, err)
 		wantError(t, err, "CUDA_ERROR_NO_DEVICE (100)", "nvidia-smi")
 	})
 	t.Run("count fails", func(t *testing.T) {
@@ -158,15 +159,15 @@ func TestNoDevice(t *testing.T) {
 		driver := openDriver(t, fake)
 		fake.FailAfter("cuDeviceGetCount", 100, 0, cudatest.Always)
 		_, err := driver.Devices()
-		as[*cuda.NoDeviceError](t, err)
+		wantAs[*cuda.NoDeviceError](t, err)
 		_, err = driver.OpenDevice(0, cuda.DeviceOptions{})
-		as[*cuda.NoDeviceError](t, err)
+		wantAs[*cuda.NoDeviceError](t, err)
 	})
 	t.Run("count is 0", func(t *testing.T) {
 		fake := cudatest.Library(t)
 		fake.Set("device_count", 0)
 		_, err := openDriver(t, fake).Devices()
-		as[*cuda.NoDeviceError](t, err)
+		wantAs[*cuda.NoDeviceError](t, err)
 		wantError(t, err, "expected 1 or more, found 0", "CUDA_VISIBLE_DEVICES")
 	})
 }

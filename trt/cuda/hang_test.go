@@ -82,7 +82,7 @@ func TestErrorAfterAHangIsLogged(t *testing.T) {
 		<-release
 		panic("too late")
 	})
-	as[*cuda.HungError](t, err)
+	wantAs[*cuda.HungError](t, err)
 	close(release)
 	<-recovered
 	if text := log.String(); !strings.Contains(text, "too late") {
@@ -133,7 +133,7 @@ func TestCloseWhileItHangs(t *testing.T) {
 			fake.Hang(test.symbol)
 			err = device.Do(t.Context(), "hang", func(*cuda.Thread) error { return errors.Join(stream.Synchronize(), stream.Free()) })
 			if test.what == "hang" {
-				as[*cuda.HungError](t, err)
+				wantAs[*cuda.HungError](t, err)
 			} else if err != nil {
 				t.Fatal(err)
 			}

@@ -67,16 +67,22 @@ typedef struct gladd_cuda {
 	int (*cuDeviceGetUuid)(char uuid[16], int device); // the _v2 of it where there is one
 } gladd_cuda;
 
-enum gladd_cuda_opened {
+enum gladd_cuda_status {
 	GLADD_CUDA_OPENED = 0,
 	GLADD_CUDA_NOT_LOADED = 1,     // problem: the loader's words
 	GLADD_CUDA_SYMBOL_MISSING = 2, // problem: the symbol
 	GLADD_CUDA_NO_MEMORY = 3,
 };
 
-// gladd_cuda_open loads the library and looks up every call. version is what
-// the driver says, 0 where it cannot say. problem is for the caller to free.
-int gladd_cuda_open(const char *path, gladd_cuda **opened, int *version, char **problem);
+typedef struct gladd_cuda_opening {
+	enum gladd_cuda_status status;
+	gladd_cuda *cuda; // NULL unless it was opened
+	int version;      // that the driver says; 0: it cannot say
+	char *problem;    // for the caller to free
+} gladd_cuda_opening;
+
+// gladd_cuda_open loads the library and looks up every call.
+gladd_cuda_opening gladd_cuda_open(const char *path);
 
 // gladd_cuda_close frees what gladd_cuda_open made. The library stays mapped.
 void gladd_cuda_close(gladd_cuda *cuda);
@@ -86,6 +92,14 @@ void gladd_cuda_close(gladd_cuda *cuda);
 	int gladd_cuda_##symbol(const gladd_cuda *cuda, GLADD_CUDA_UNPACK parameters);
 GLADD_CUDA_CALLS(GLADD_CUDA_DECLARE)
 #undef GLADD_CUDA_DECLARE
+
+// gladd_cuda_allocate_pinned calls cuMemHostAlloc; NULL unless code is 0 after it.
+void *gladd_cuda_allocate_pinned(const gladd_cuda *cuda, size_t bytes, int *code);
+
+// gladd_cuda_error_name and gladd_cuda_error_text give the driver's words for a
+// code, which are not to be freed; NULL: it does not know the code.
+const char *gladd_cuda_error_name(const gladd_cuda *cuda, int code);
+const char *gladd_cuda_error_text(const gladd_cuda *cuda, int code);
 
 int gladd_cuda_cuDeviceGetUuid(const gladd_cuda *cuda, char *uuid, int device);
 

@@ -24,20 +24,18 @@ type native struct{ cuda *C.gladd_cuda }
 func openNative(path string) (opened *native, version int, err error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
-	var cuda *C.gladd_cuda
-	var number C.int
-	var problem *C.char
-	status := C.gladd_cuda_open(name, &cuda, &number, &problem)
-	defer C.free(unsafe.Pointer(problem))
-	switch status {
+	opening := C.gladd_cuda_open(name)
+	defer C.free(unsafe.Pointer(opening.problem))
+	version = int(opening.version)
+	switch opening.status {
 	case C.GLADD_CUDA_OPENED:
-		return &native{cuda: cuda}, int(number), nil
+		return &native{cuda: opening.cuda}, version, nil
 	case C.GLADD_CUDA_SYMBOL_MISSING:
-		return nil, int(number), missingSymbol(C.GoString(problem))
+		return nil, version, missingSymbol(C.GoString(opening.problem))
 	case C.GLADD_CUDA_NOT_LOADED:
-		return nil, 0, errors.New(C.GoString(problem))
+		return nil, 0, errors.New(C.GoString(opening.problem))
 	default:
-		return nil, 0, fmt.Errorf("no memory for its calls (status %d)", int(status))
+		return nil, 0, fmt.Errorf("no memory for its calls (status %d)", int(opening.status))
 	}
 }
 
@@ -48,20 +46,13 @@ func currentThread() int { return syscall.Gettid() }
 
 func (n *native) init() int { return int(C.gladd_cuda_cuInit(n.cuda, 0)) }
 
+// errorName and errorText are empty for a code that the driver does not know.
 func (n *native) errorName(code int) string {
-	var name *C.char
-	if C.gladd_cuda_cuGetErrorName(n.cuda, C.int(code), &name) != 0 || name == nil {
-		return ""
-	}
-	return C.GoString(name)
+	return C.GoString(C.gladd_cuda_error_name(n.cuda, C.int(code)))
 }
 
 func (n *native) errorText(code int) string {
-	var text *C.char
-	if C.gladd_cuda_cuGetErrorString(n.cuda, C.int(code), &text) != 0 || text == nil {
-		return ""
-	}
-	return C.GoString(text)
+	return C.GoString(C.gladd_cuda_error_text(n.cuda, C.int(code)))
 }
 
 func (n *native) deviceCount() (count, code int) {
@@ -134,8 +125,9 @@ func (n *native) free(address uintptr) int {
 }
 
 func (n *native) allocatePinned(bytes int) (memory unsafe.Pointer, code int) {
-	code = int(C.gladd_cuda_cuMemHostAlloc(n.cuda, &memory, C.size_t(bytes), 0))
-	return memory, code
+	var result C.int
+	memory = C.gladd_cuda_allocate_pinned(n.cuda, C.size_t(bytes), &result)
+	return memory, int(result)
 }
 
 func (n *native) freePinned(memory unsafe.Pointer) int {

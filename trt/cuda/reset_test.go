@@ -169,7 +169,7 @@ func TestResetThatDoesNotHelp(t *testing.T) {
 			fake.FailAfter(test.fail, test.code, 0, cudatest.Always)
 			err := device.Reset(t.Context())
 			wantError(t, err, "CUDA device 0: it does not work after a reset; restart gladd", test.fail)
-			as[*cuda.LostError](t, device.Lost())
+			wantAs[*cuda.LostError](t, device.Lost())
 			fake.FailAfter(test.fail, 0, 0, cudatest.Never)
 			if err := device.Reset(t.Context()); err != nil {
 				t.Errorf("a later reset: %v", err)

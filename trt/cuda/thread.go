@@ -90,6 +90,14 @@ func (d *Device) keep(made owned) {
 	d.live[made] = struct{}{}
 }
 
+// forget counts a resource no more, and reports whether the context works.
+func (d *Device) forget(made owned) (works bool) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	delete(d.live, made)
+	return d.lost == nil
+}
+
 // free gives a resource back once; one that a reset or Close took away, or
 // whose context is lost, is only forgotten.
 func (d *Device) free(made owned) error {
@@ -104,11 +112,7 @@ func (d *Device) free(made owned) error {
 		return nil
 	}
 	r.freed = true
-	d.mutex.Lock()
-	delete(d.live, made)
-	lost := d.lost != nil
-	d.mutex.Unlock()
-	if lost {
+	if works := d.forget(made); !works {
 		return nil
 	}
 	if err := made.destroy(); err != nil {

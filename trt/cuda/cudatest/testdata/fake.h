@@ -114,6 +114,7 @@ int fake_spoil_captures(struct context *context); // CAPTURE_UNSUPPORTED where t
 
 struct operation *fake_operation(int (*run)(void *), void *argument, void (*drop)(void *));
 void fake_append(struct list *list, struct operation *operation); // takes the holder's count
+void fake_let_go(struct operation *operation);           // gives a holder's count back
 void fake_clear(struct list *list);
 int fake_add_work(struct stream *stream, struct operation *operation);
 int fake_run_all(struct stream *stream);
