@@ -65,7 +65,7 @@ type DeviceOptions struct {
 type Properties struct {
 	Ordinal         int    // its place among the devices that the driver shows
 	Name            string // for example "Orin"
-	UUID            string // "GPU-" and 32 hexadecimal digits in five groups, as nvidia-smi prints it
+	UUID            string // "GPU-" and 32 hexadecimal digits in five groups, as 'nvidia-smi -L' prints it; a MIG slice's own; empty: it has none
 	ComputeMajor    int    // of the compute capability, 8 of 8.7
 	ComputeMinor    int    // 7 of 8.7
 	TotalMemory     uint64 // bytes

@@ -45,6 +45,7 @@ type Device struct {
 // job is a function that is handed to the thread.
 type job struct {
 	what      string
+	timeout   time.Duration // after which the device hangs
 	run       func(*Thread) error
 	done      chan struct{} // closed, under the device's mutex, once it returned
 	err       error         // what it returned; set before done is closed
@@ -100,10 +101,20 @@ func (d *Device) Properties() Properties { return d.properties }
 // after all. Until [Device.Hung] gives nil, what the function uses is still in
 // use. A panic comes back as a [PanicError].
 func (d *Device) Do(ctx context.Context, what string, run func(*Thread) error) error {
+	return d.DoWithin(ctx, what, d.options.HangTimeout, run)
+}
+
+// DoWithin is [Device.Do] with a time of its own after which the device counts
+// as hung, for work that is known to be long: to build an engine takes minutes.
+// Meanwhile every other Do waits.
+func (d *Device) DoWithin(ctx context.Context, what string, timeout time.Duration, run func(*Thread) error) error {
+	if timeout <= 0 {
+		return d.wrap(what, fmt.Errorf("hang timeout: expected a positive duration, found %v", timeout))
+	}
 	if d.onThread() {
 		return d.wrap(what, ErrInsideDo)
 	}
-	handed := &job{what: what, run: run, done: make(chan struct{})}
+	handed := &job{what: what, timeout: timeout, run: run, done: make(chan struct{})}
 	if err := d.hand(ctx, handed); err != nil {
 		return err
 	}
@@ -148,7 +159,7 @@ func (d *Device) hanging() (*HungError, <-chan struct{}) {
 
 // await waits for a job that runs.
 func (d *Device) await(running *job) error {
-	timer := time.NewTimer(d.options.HangTimeout)
+	timer := time.NewTimer(running.timeout)
 	defer timer.Stop()
 	select {
 	case <-running.done:
@@ -163,7 +174,7 @@ func (d *Device) await(running *job) error {
 		return running.err
 	default:
 	}
-	hung := &HungError{Device: d.properties.Ordinal, What: running.what, After: d.options.HangTimeout}
+	hung := &HungError{Device: d.properties.Ordinal, What: running.what, After: running.timeout}
 	running.abandoned = true
 	d.hung = hung
 	close(d.hangs)

@@ -43,7 +43,7 @@ type missingSymbol string
 func (m missingSymbol) Error() string { return "no symbol " + string(m) }
 
 // Open loads the driver's library, looks up every call that is used and
-// initializes the driver. Errors are a [LibraryError] (with a
+// initializes the driver, which may take a second. Errors are a [LibraryError] (with a
 // [DriverTooOldError] in it where the driver is too old), a [NoDeviceError] or
 // an [Error].
 func Open(options Options) (*Driver, error) {
@@ -178,16 +178,17 @@ func (d *Driver) describe(ordinal int) (Properties, error) {
 		return Properties{}, err
 	}
 	uuid, code := d.native.deviceUUID(device)
-	if err := d.check("cuDeviceGetUuid", code); err != nil {
+	if err := d.check("cuDeviceGetUuid", code); err != nil && code != codeNotSupported {
 		return Properties{}, err
 	}
+	hasUUID := code == codeSuccess
 	memory, code := d.native.deviceMemory(device)
 	if err := d.check("cuDeviceTotalMem_v2", code); err != nil {
 		return Properties{}, err
 	}
-	properties := Properties{
-		Ordinal: ordinal, Name: name, TotalMemory: memory,
-		UUID: fmt.Sprintf("GPU-%x-%x-%x-%x-%x", uuid[:4], uuid[4:6], uuid[6:8], uuid[8:10], uuid[10:]),
+	properties := Properties{Ordinal: ordinal, Name: name, TotalMemory: memory}
+	if hasUUID {
+		properties.UUID = fmt.Sprintf("GPU-%x-%x-%x-%x-%x", uuid[:4], uuid[4:6], uuid[6:8], uuid[8:10], uuid[10:])
 	}
 	var integrated int
 	for _, attribute := range []struct {

@@ -122,6 +122,18 @@ func TestEitherUUIDWillDo(t *testing.T) {
 	}
 }
 
+func TestDeviceWithoutUUID(t *testing.T) {
+	fake := cudatest.Library(t)
+	fake.Fail("cuDeviceGetUuid_v2", 801)
+	devices, err := openDriver(t, fake).Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if devices[0].UUID != "" || devices[0].Name != "Fake Orin" {
+		t.Errorf("found %+v", devices[0])
+	}
+}
+
 func TestDevices(t *testing.T) {
 	fake := cudatest.Library(t)
 	for key, value := range map[string]int{"device_count": 2, "integrated": 0, "multiprocessors": 58, "compute_minor": 9, "memory_bytes": 1 << 30} {

@@ -90,6 +90,30 @@ func TestErrorAfterAHangIsLogged(t *testing.T) {
 	}
 }
 
+// Work that is known to be long has a time of its own.
+func TestDoWithin(t *testing.T) {
+	t.Parallel()
+	recovered := make(chan struct{}, 1)
+	device := openDevice(t, cudatest.Library(t), cuda.DeviceOptions{HangTimeout: hangTimeout, OnRecovered: func() { recovered <- struct{}{} }})
+	err := device.DoWithin(t.Context(), "build", time.Hour, func(*cuda.Thread) error {
+		time.Sleep(2 * hangTimeout) // what takes long is the point
+		return nil
+	})
+	if err != nil {
+		t.Errorf("found %v", err)
+	}
+	release := make(chan struct{})
+	err = device.DoWithin(t.Context(), "short", time.Millisecond, func(*cuda.Thread) error { <-release; return nil })
+	if hung := as[*cuda.HungError](t, err); hung.After != time.Millisecond {
+		t.Errorf("found %+v", hung)
+	}
+	close(release)
+	<-recovered
+	for _, timeout := range []time.Duration{0, -1} {
+		wantError(t, device.DoWithin(t.Context(), "never", timeout, nothing), "CUDA device 0: never: hang timeout: expected a positive duration")
+	}
+}
+
 func TestOpenHangs(t *testing.T) {
 	t.Parallel()
 	fake := cudatest.Library(t)
