@@ -1,0 +1,51 @@
+package trt
+
+import "strings"
+
+// TensorRT has no codes for these: an engine or a plan is null, and what it
+// logged tells why. The phrases are those of its error messages; a cause that has
+// none of them is ReasonOther, and its text is kept whole either way.
+var (
+	memoryPhrases = []string{
+		"out of memory", "outofmemory", "insufficient memory", "insufficient device memory",
+		"std::bad_alloc", "memory allocation", "cuda_error_out_of_memory", "cudaerrormemoryallocation",
+	}
+	versionPhrases = []string{
+		"not compatible with this version of tensorrt", "version tag does not match", "expecting library version",
+		"stdversionread", "version mismatch",
+	}
+	gpuPhrases = []string{
+		"incompatible device", "expecting compute", "different models of devices", "compute capability",
+		"not compatible with this gpu", "generated on an incompatible",
+	}
+	corruptPhrases = []string{
+		"magic tag", "magictag", "truncated", "header.size", "serialization assertion", "malformed", "corrupt",
+		"invalid engine", "checksum",
+	}
+)
+
+func hasPhrase(cause string, phrases []string) bool {
+	cause = strings.ToLower(cause)
+	for _, phrase := range phrases {
+		if strings.Contains(cause, phrase) {
+			return true
+		}
+	}
+	return false
+}
+
+// planReason tells what is wrong with a plan. A version mismatch is found first:
+// its text speaks of a serialization assertion, too.
+func planReason(cause string) Reason {
+	switch {
+	case hasPhrase(cause, versionPhrases):
+		return ReasonVersion
+	case hasPhrase(cause, gpuPhrases):
+		return ReasonGPU
+	case hasPhrase(cause, memoryPhrases):
+		return ReasonMemory
+	case hasPhrase(cause, corruptPhrases):
+		return ReasonCorrupt
+	}
+	return ReasonOther
+}

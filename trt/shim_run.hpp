@@ -1,0 +1,144 @@
+// Running an engine. Part of shim.hpp.
+
+// Go hands in objects only that it got from the functions below.
+template <typename T> T *as(void *object) { return static_cast<T *>(object); }
+
+int runtime(const gladd_trt_library *library, void **runtime, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		*runtime = create<IRuntime>(library, library->create_runtime, failure);
+		return *runtime ? nullptr : "createInferRuntime_INTERNAL";
+	});
+}
+
+int engine(const gladd_trt_library *library, void *runtime, const void *plan, size_t size, void **engine, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		ICudaEngine *made = as<IRuntime>(runtime)->deserializeCudaEngine(plan, size);
+		*engine = is_object(made) ? made : nullptr;
+		return *engine ? nullptr : "deserializeCudaEngine";
+	});
+}
+
+int engine_info(const gladd_trt_library *library, void *object, int *tensors, int *profiles, int64_t *memory, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		ICudaEngine &engine = *as<ICudaEngine>(object);
+		*tensors = engine.getNbIOTensors();
+		*profiles = engine.getNbOptimizationProfiles();
+#if GLADD_TRT_ABI == 8
+		*memory = static_cast<int64_t>(engine.getDeviceMemorySize());
+#elif GLADD_TRT_ABI == 10
+		*memory = since(library, v10_1) ? engine.getDeviceMemorySizeV2() : static_cast<int64_t>(engine.getDeviceMemorySize());
+#else
+		*memory = engine.getDeviceMemorySizeV2();
+#endif
+		return *tensors < 1 ? "getNbIOTensors" : *profiles < 1 ? "getNbOptimizationProfiles" : *memory < 0 ? "getDeviceMemorySizeV2" : nullptr;
+	});
+}
+
+int engine_tensor(const gladd_trt_library *library, void *object, int index, gladd_trt_tensor *tensor, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		ICudaEngine &engine = *as<ICudaEngine>(object);
+		char const *name = engine.getIOTensorName(index);
+		if (!is_object(name)) {
+			return "getIOTensorName";
+		}
+		if (strlen(name) >= sizeof tensor->name) {
+			snprintf(failure->cause, sizeof failure->cause, "expected names of less than %d bytes, found %s", GLADD_TRT_NAME, name);
+			return "getIOTensorName";
+		}
+		copy(tensor->name, name);
+		TensorIOMode mode = engine.getTensorIOMode(name);
+		if (mode != TensorIOMode::kINPUT && mode != TensorIOMode::kOUTPUT) {
+			return "getTensorIOMode";
+		}
+		tensor->input = mode == TensorIOMode::kINPUT;
+		tensor->type = static_cast<int>(engine.getTensorDataType(name));
+		tensor->on_host = engine.getTensorLocation(name) == TensorLocation::kHOST;
+		tensor->is_linear = engine.getTensorFormat(name) == TensorFormat::kLINEAR;
+		tensor->dims = from_dims(engine.getTensorShape(name), tensor->shape);
+		return tensor->dims < 0 ? "getTensorShape" : nullptr;
+	});
+}
+
+int engine_range(const gladd_trt_library *library, void *object, gladd_trt_range *range, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		ICudaEngine &engine = *as<ICudaEngine>(object);
+		range->dims = from_dims(engine.getProfileShape(range->input, range->profile, OptProfileSelector::kMIN), range->min);
+		int opt = from_dims(engine.getProfileShape(range->input, range->profile, OptProfileSelector::kOPT), range->opt);
+		int max = from_dims(engine.getProfileShape(range->input, range->profile, OptProfileSelector::kMAX), range->max);
+		return range->dims < 0 || opt != range->dims || max != range->dims ? "getProfileShape" : nullptr;
+	});
+}
+
+int context(const gladd_trt_library *library, void *object, void **context, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		ICudaEngine &engine = *as<ICudaEngine>(object);
+#if GLADD_TRT_ABI == 8
+		IExecutionContext *made = engine.createExecutionContextWithoutDeviceMemory();
+#else
+		IExecutionContext *made = engine.createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED);
+#endif
+		*context = is_object(made) ? made : nullptr;
+		return *context ? nullptr : "createExecutionContext";
+	});
+}
+
+cudaStream_t to_stream(uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
+void *to_address(uintptr_t address) { return reinterpret_cast<void *>(address); }
+
+int set_profile(const gladd_trt_library *library, void *context, int profile, uintptr_t stream, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		return as<IExecutionContext>(context)->setOptimizationProfileAsync(profile, to_stream(stream)) ? nullptr : "setOptimizationProfileAsync";
+	});
+}
+
+int set_memory(const gladd_trt_library *library, void *context, uintptr_t address, int64_t size, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &collector) -> const char * {
+		IExecutionContext &execution = *as<IExecutionContext>(context);
+#if GLADD_TRT_ABI == 8
+		(void)size;
+		execution.setDeviceMemory(to_address(address));
+#elif GLADD_TRT_ABI == 10
+		if (since(library, v10_1)) {
+			execution.setDeviceMemoryV2(to_address(address), size);
+		} else {
+			execution.setDeviceMemory(to_address(address));
+		}
+#else
+		execution.setDeviceMemoryV2(to_address(address), size);
+#endif
+		return collector.has ? "setDeviceMemory" : nullptr; // it returns nothing
+	});
+}
+
+int set_shape(const gladd_trt_library *library, void *context, const char *name, const int64_t *shape, int n, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		Dims dims;
+		return to_dims(shape, n, dims) && as<IExecutionContext>(context)->setInputShape(name, dims) ? nullptr : "setInputShape";
+	});
+}
+
+int set_address(const gladd_trt_library *library, void *context, const char *name, uintptr_t address, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		return as<IExecutionContext>(context)->setTensorAddress(name, to_address(address)) ? nullptr : "setTensorAddress";
+	});
+}
+
+int shape(const gladd_trt_library *library, void *context, const char *name, int64_t *shape, int *n, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		*n = from_dims(as<IExecutionContext>(context)->getTensorShape(name), shape);
+		return *n < 0 ? "getTensorShape" : nullptr;
+	});
+}
+
+int enqueue(const gladd_trt_library *library, void *context, uintptr_t stream, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		return as<IExecutionContext>(context)->enqueueV3(to_stream(stream)) ? nullptr : "enqueueV3";
+	});
+}
+
+template <typename T> int free_object(const gladd_trt_library *library, void *object, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		delete as<T>(object);
+		return nullptr;
+	});
+}
