@@ -20,8 +20,12 @@ void parse_error(nvonnxparser::IParser &parser, gladd_trt_failure *failure) {
 	if (is_object(error->nodeName()) && error->nodeName()[0]) {
 		copy(failure->node, error->nodeName());
 	}
-	if (is_object(error->nodeOperator())) {
+	if (is_object(error->nodeOperator()) && error->nodeOperator()[0]) {
 		copy(failure->operation, error->nodeOperator());
+		// An operator that it has no code for is an invalid node to TensorRT for RTX.
+		if (!parser.supportsOperator(failure->operation)) {
+			failure->reason = GLADD_TRT_UNSUPPORTED;
+		}
 	}
 #endif
 }
@@ -34,20 +38,35 @@ const char *fail(gladd_trt_failure *failure, const char *function, int stage, in
 	return function;
 }
 
-// check_ranges finds inputs of a dynamic shape without a range, and ranges
-// without an input. TensorRT's own text for the first names no input.
+// check_ranges finds inputs of a dynamic shape without a range, ranges without an
+// input, and those of another shape. TensorRT's own text for the first names no
+// input, and for the others it comes late.
 const char *check_ranges(INetworkDefinition &network, const gladd_trt_range *ranges, const gladd_trt_build_options *options,
 	gladd_trt_failure *failure) {
 	int inputs = network.getNbInputs();
 	for (int r = 0; r < options->ranges; r++) {
+		const gladd_trt_range &range = ranges[r];
 		bool found = false;
 		for (int i = 0; i < inputs && !found; i++) {
 			ITensor *input = network.getInput(i);
-			found = is_object(input) && is_object(input->getName()) && strcmp(input->getName(), ranges[r].input) == 0;
+			if (!is_object(input) || !is_object(input->getName()) || strcmp(input->getName(), range.input) != 0) {
+				continue;
+			}
+			found = true;
+			int64_t shape[Dims::MAX_DIMS];
+			bool fits = from_dims(input->getDimensions(), shape) == range.dims;
+			for (int d = 0; fits && d < range.dims; d++) {
+				fits = shape[d] < 0 || (shape[d] == range.min[d] && shape[d] == range.max[d]);
+			}
+			if (!fits) {
+				snprintf(failure->cause, sizeof failure->cause, "the range of profile %d does not fit the shape that the network has", range.profile);
+				copy(failure->node, range.input);
+				return fail(failure, "setDimensions", GLADD_TRT_CONFIGURE, GLADD_TRT_RANGE);
+			}
 		}
 		if (!found) {
-			snprintf(failure->cause, sizeof failure->cause, "the network has no input %s, for which profile %d has a range",
-				ranges[r].input, ranges[r].profile);
+			snprintf(failure->cause, sizeof failure->cause, "the network has no such input, for which profile %d has a range", range.profile);
+			copy(failure->node, range.input);
 			return fail(failure, "setDimensions", GLADD_TRT_CONFIGURE, GLADD_TRT_RANGE);
 		}
 	}
@@ -68,8 +87,8 @@ const char *check_ranges(INetworkDefinition &network, const gladd_trt_range *ran
 				found = ranges[r].profile == profile && strcmp(input->getName(), ranges[r].input) == 0;
 			}
 			if (!found) {
-				snprintf(failure->cause, sizeof failure->cause, "input %s has a dynamic shape, but profile %d has no range for it",
-					input->getName(), profile);
+				snprintf(failure->cause, sizeof failure->cause, "its shape is dynamic, but profile %d has no range for it", profile);
+				copy(failure->node, input->getName());
 				return fail(failure, "addOptimizationProfile", GLADD_TRT_CONFIGURE, GLADD_TRT_NO_PROFILE);
 			}
 		}
