@@ -75,25 +75,25 @@ template <typename F> int call(gladd_trt_log *log, gladd_trt_failure *failure, F
 	Collector collector(log);
 	failure->stage = failure->reason = 0;
 	failure->call[0] = failure->node[0] = failure->operation[0] = failure->cause[0] = 0;
-	const char *failed = "unknown";
-	const char *what = nullptr;
-	char text[GLADD_TRT_TEXT];
+	const char *failed = "an unknown function"; // what an exception leaves
+	char thrown[GLADD_TRT_TEXT] = "";
 	try {
 		failed = body(collector);
 	} catch (const std::exception &e) {
-		snprintf(text, sizeof text, "TensorRT threw an exception: %s", e.what());
-		what = text;
+		snprintf(thrown, sizeof thrown, "TensorRT threw an exception: %s", e.what());
 	} catch (...) {
-		what = "TensorRT threw an exception of an unknown type";
+		copy(thrown, "TensorRT threw an exception of an unknown type");
 	}
 	int result = log->count.load(std::memory_order_relaxed) > 0 ? GLADD_TRT_LOGGED : 0;
-	if (!failed && !what) {
+	if (!failed) {
 		return result;
 	}
 	copy(failure->call, failed);
-	if (!failure->cause[0]) {
+	if (thrown[0]) {
+		copy(failure->cause, thrown);
+	} else if (!failure->cause[0]) {
 		const char *logged = collector.cause();
-		copy(failure->cause, logged[0] ? logged : what ? what : "TensorRT gave no reason");
+		copy(failure->cause, logged[0] ? logged : "TensorRT gave no reason");
 	}
 	return result | GLADD_TRT_FAILED;
 }

@@ -1,0 +1,258 @@
+// The fake's runtime, engines and contexts. Included by fake.cpp.
+#pragma once
+
+namespace fake {
+
+constexpr int64_t device_memory = 4096; // bytes that every context wants
+
+struct Engine : ICudaEngine {
+	ILogger *logger;
+	std::vector<Profile> profiles;
+	std::shared_ptr<Graph> graph;
+	Part<Engine> part;
+	Engine(ILogger *logger, const Plan &plan) : logger(logger), profiles(plan.profiles), graph(std::make_shared<Graph>(plan.onnx)) {
+		if (profiles.empty()) {
+			profiles.emplace_back();
+		}
+		part = {table().slots, this};
+		mImpl = reinterpret_cast<apiv::VCudaEngine *>(&part);
+	}
+	const Value *find(const char *name, bool *input = nullptr) const {
+		for (size_t i = 0; i < graph->size(); i++) {
+			if (graph->at(i).name == name) {
+				if (input) {
+					*input = i < graph->inputs.size();
+				}
+				return &graph->at(i);
+			}
+		}
+		return nullptr;
+	}
+	static Table &table();
+};
+
+// What fake_cuda_enqueue runs, once or each time that a captured graph is launched.
+struct Job {
+	ILogger *logger;
+	std::shared_ptr<Graph> graph;
+	std::vector<void *> addresses;
+	std::vector<Shape> shapes;
+	static void run(void *job) {
+		Job &self = *static_cast<Job *>(job);
+		try {
+			self.graph->run(self.addresses, self.shapes);
+		} catch (const std::exception &e) {
+			error(self.logger, std::string("fake kernel: ") + e.what());
+		}
+	}
+	static void drop(void *job) { delete static_cast<Job *>(job); }
+};
+
+struct Context : IExecutionContext {
+	Engine *engine;
+	int32_t profile = 0;
+	bool memory = false;
+	std::map<std::string, Shape> shapes;
+	std::map<std::string, void *> addresses;
+	Part<Context> part;
+	explicit Context(Engine *engine) : engine(engine) {
+		part = {table().slots, this};
+		mImpl = reinterpret_cast<apiv::VExecutionContext *>(&part);
+		reset();
+	}
+	// reset sets the shapes that are not dynamic.
+	void reset() {
+		shapes.clear();
+		for (const Value &input : engine->graph->inputs) {
+			if (std::find(input.shape.begin(), input.shape.end(), -1) == input.shape.end()) {
+				shapes[input.name] = input.shape;
+			}
+		}
+	}
+	Shape shape(const Value &value) const {
+		auto set = shapes.find(value.name);
+		return set != shapes.end() ? set->second : engine->graph->resolve(value, shapes);
+	}
+	void take(void *given) {
+		if (!fails(engine->logger, "setDeviceMemory")) {
+			memory = given != nullptr;
+		}
+	}
+	bool enqueue(cudaStream_t stream) {
+		ILogger *logger = engine->logger;
+		if (fails(logger, "enqueueV3")) {
+			return false;
+		}
+		if (!memory) {
+			error(logger, "IExecutionContext::enqueueV3: Error Code 3: API Usage Error (device memory is not set)");
+			return false;
+		}
+		auto job = std::make_unique<Job>();
+		job->logger = logger;
+		job->graph = engine->graph;
+		for (size_t i = 0; i < engine->graph->size(); i++) {
+			const Value &value = engine->graph->at(i);
+			Shape resolved = shape(value);
+			if (std::find(resolved.begin(), resolved.end(), -1) != resolved.end()) {
+				error(logger, "IExecutionContext::enqueueV3: Error Code 3: API Usage Error (the shape of " + value.name + " is not set)");
+				return false;
+			}
+			auto address = addresses.find(value.name);
+			if (address == addresses.end()) {
+				error(logger, "IExecutionContext::enqueueV3: Error Code 3: API Usage Error (the address of " + value.name + " is not set)");
+				return false;
+			}
+			job->addresses.push_back(address->second);
+			job->shapes.push_back(resolved);
+		}
+		using Enqueue = int (*)(void *, void (*)(void *), void *, void (*)(void *));
+		static const Enqueue enqueue = [] {
+			const char *path = getenv("FAKE_TRT_CUDA");
+			void *library = path ? dlopen(path, RTLD_NOW) : RTLD_DEFAULT;
+			return library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
+		}();
+		if (enqueue) {
+			return enqueue(stream, Job::run, job.release(), Job::drop) == 0;
+		}
+		Job::run(job.get());
+		return true;
+	}
+	static Table &table();
+};
+
+inline Table &Context::table() {
+	using P = Part<Context>;
+	using V = apiv::VExecutionContext;
+	static Table table = [] {
+		Table t;
+		t.set(&V::setOptimizationProfileAsync, +[](P *p, int32_t profile, cudaStream_t) -> bool {
+			Context &c = *p->owner;
+			if (fails(c.engine->logger, "setOptimizationProfileAsync") || profile < 0 || profile >= int32_t(c.engine->profiles.size())) {
+				return false;
+			}
+			c.profile = profile;
+			c.reset();
+			return true;
+		});
+		t.set(&V::setInputShape, +[](P *p, char const *name, Dims const &dims) -> bool {
+			Context &c = *p->owner;
+			bool input = false;
+			if (fails(c.engine->logger, "setInputShape") || !c.engine->find(name, &input) || !input) {
+				return false;
+			}
+			const Profile &profile = c.engine->profiles[c.profile];
+			auto range = profile.find(name);
+			if (range != profile.end() && !range->second.holds(to_shape(dims))) {
+				error(c.engine->logger, std::string("IExecutionContext::setInputShape: Error Code 3: API Usage Error (Set dimension of ") + name
+					+ " is not in the range of profile " + std::to_string(c.profile) + ")");
+				return false;
+			}
+			c.shapes[name] = to_shape(dims);
+			return true;
+		});
+		t.set(&V::setTensorAddress, +[](P *p, char const *name, void *address) -> bool {
+			Context &c = *p->owner;
+			if (fails(c.engine->logger, "setTensorAddress") || !c.engine->find(name) || !address) {
+				return false;
+			}
+			c.addresses[name] = address;
+			return true;
+		});
+		t.set(&V::getTensorShape, +[](P *p, char const *name) -> Dims {
+			const Value *value = p->owner->engine->find(name);
+			if (fails(p->owner->engine->logger, "getTensorShape") || !value) {
+				Dims none{};
+				none.nbDims = -1;
+				return none;
+			}
+			return to_dims(p->owner->shape(*value));
+		});
+		t.set(&V::enqueueV3, +[](P *p, cudaStream_t stream) -> bool { return p->owner->enqueue(stream); });
+		t.set(&V::setDeviceMemory, +[](P *p, void *memory) { p->owner->take(memory); });
+		if (FAKE_ABI != 10 || version >= 100100) {
+			t.set(&V::setDeviceMemoryV2, +[](P *p, void *memory, int64_t size) { p->owner->take(size < device_memory ? nullptr : memory); });
+		}
+		return t;
+	}();
+	return table;
+}
+
+inline Table &Engine::table() {
+	using P = Part<Engine>;
+	using V = apiv::VCudaEngine;
+	static Table table = [] {
+		Table t;
+		t.set(&V::getNbIOTensors, +[](P *p) -> int32_t { return fails(p->owner->logger, "getNbIOTensors") ? 0 : p->owner->graph->size(); });
+		t.set(&V::getIOTensorName, +[](P *p, int32_t i) -> char const * {
+			return fails(p->owner->logger, "getIOTensorName") ? nullptr : p->owner->graph->at(i).name.c_str();
+		});
+		t.set(&V::getTensorIOMode, +[](P *p, char const *name) -> TensorIOMode {
+			bool input = false;
+			const Value *value = p->owner->find(name, &input);
+			return !value ? TensorIOMode::kNONE : input ? TensorIOMode::kINPUT : TensorIOMode::kOUTPUT;
+		});
+		t.set(&V::getTensorDataType, +[](P *p, char const *name) -> DataType { return data_type(p->owner->find(name)->type); });
+		t.set(&V::getTensorShape, +[](P *p, char const *name) -> Dims { return to_dims(p->owner->find(name)->shape); });
+		t.set(&V::getTensorLocation, +[](P *p, char const *) -> TensorLocation {
+			return fault("getTensorLocation") == "host" ? TensorLocation::kHOST : TensorLocation::kDEVICE;
+		});
+		t.set(&V::getTensorFormat, +[](P *p, char const *) -> TensorFormat { return TensorFormat::kLINEAR; });
+		t.set(&V::getNbOptimizationProfiles, +[](P *p) -> int32_t { return p->owner->profiles.size(); });
+		t.set(&V::getProfileShape, +[](P *p, char const *name, int32_t profile, OptProfileSelector select) -> Dims {
+			const Value *value = p->owner->find(name);
+			auto range = p->owner->profiles[profile].find(name);
+			return to_dims(range == p->owner->profiles[profile].end() ? value->shape : range->second.shapes[int(select)]);
+		});
+		t.set(static_cast<IExecutionContext *(V::*)(ExecutionContextAllocationStrategy) noexcept>(&V::createExecutionContext),
+			+[](P *p, ExecutionContextAllocationStrategy strategy) -> IExecutionContext * {
+				if (fails(p->owner->logger, "createExecutionContext") || strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) {
+					return no_object<IExecutionContext>("createExecutionContext");
+				}
+				return new Context(p->owner);
+			});
+#if FAKE_ABI == 10
+		t.set(&V::getDeviceMemorySize, +[](P *) -> size_t { return device_memory; });
+#endif
+		if (FAKE_ABI != 10 || version >= 100100) {
+			t.set(&V::getDeviceMemorySizeV2, +[](P *) -> int64_t { return device_memory; });
+		}
+		return t;
+	}();
+	return table;
+}
+
+struct Runtime : IRuntime {
+	ILogger *logger;
+	Part<Runtime> part;
+	explicit Runtime(ILogger *logger) : logger(logger) {
+		using V = apiv::VRuntime;
+		static Table table = Table().set(
+			static_cast<ICudaEngine *(V::*)(void const *, size_t) noexcept>(&V::deserializeCudaEngine),
+			+[](Part<Runtime> *p, void const *data, size_t size) -> ICudaEngine * { return p->owner->load(data, size); });
+		part = {table.slots, this};
+		mImpl = reinterpret_cast<apiv::VRuntime *>(&part);
+	}
+	ICudaEngine *load(void const *data, size_t size) {
+		const std::string at = "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (";
+		if (fails(logger, "deserializeCudaEngine")) {
+			return no_object<ICudaEngine>("deserializeCudaEngine");
+		}
+		try {
+			Plan plan = read_plan(std::string(static_cast<const char *>(data), size));
+			if (plan.version != version) {
+				throw std::runtime_error("The engine plan file is not compatible with this version of TensorRT, expecting library version "
+					+ version_text(version) + " got " + version_text(plan.version) + ", please rebuild.");
+			}
+			if (plan.gpu != gpu()) {
+				throw std::runtime_error("The engine plan file is generated on an incompatible device, expecting compute " + gpu()
+					+ " got compute " + plan.gpu + ", please rebuild.");
+			}
+			return new Engine(logger, plan);
+		} catch (const std::exception &e) {
+			error(logger, at + e.what() + ")");
+			return nullptr;
+		}
+	}
+};
+
+} // namespace fake

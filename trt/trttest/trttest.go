@@ -1,0 +1,122 @@
+// Package trttest makes fakes of TensorRT for tests on machines without a GPU:
+// shared libraries whose engines run their ONNX graph with ONNX Runtime. They
+// are compiled with TensorRT's own headers, which scripts/tensorrt-headers.sh
+// fetches.
+package trttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"gladd/engines/enginetest"
+)
+
+// Fake is one version of TensorRT that can be made.
+type Fake struct {
+	Name    string
+	Number  int    // as getInferLibVersion gives it
+	headers string // folder in lib/tensorrt-headers
+	abi     int    // FAKE_ABI
+	library string
+	parser  string
+}
+
+// The fakes. Those of 10.x differ in the functions that they have.
+var (
+	V10_0 = Fake{"10.0.1", 100001, "10", 10, "libnvinfer.so.10", "libnvonnxparser.so.10"}
+	V10_3 = Fake{"10.3.0", 100300, "10", 10, "libnvinfer.so.10", "libnvonnxparser.so.10"}
+	V11_1 = Fake{"11.1.0", 110100, "11", 11, "libnvinfer.so.11", "libnvonnxparser.so.11"}
+	RTX   = Fake{"rtx 1.6.1", 10601, "rtx", 1, "libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"}
+)
+
+// All are the fakes that tests go through.
+var All = []Fake{V10_0, V10_3, V11_1, RTX}
+
+// objects holds what was compiled in this process, by its headers.
+var objects = struct {
+	sync.Mutex
+	folder string
+	paths  map[string]string
+}{paths: map[string]string{}}
+
+// Make builds a fake and its parser into a new folder and returns the library's
+// path. The environment is set for it until the test ends.
+func Make(t testing.TB, fake Fake) (library string) {
+	t.Helper()
+	t.Setenv("FAKE_TRT_ONNXRUNTIME", enginetest.Library(t))
+	object := compile(t, fake)
+	folder := t.TempDir()
+	// The loader knows libraries by what they call themselves: without a name, each
+	// file is a library of its own.
+	version := filepath.Join(folder, "version.o")
+	run(t, "g++", "-fPIC", fmt.Sprintf("-DFAKE_VERSION=%d", fake.Number), "-c", source("version.cpp"), "-o", version)
+	for _, name := range []string{fake.library, fake.parser} {
+		run(t, "g++", "-shared", object, version, "-ldl", "-o", filepath.Join(folder, name))
+	}
+	return filepath.Join(folder, fake.library)
+}
+
+// Fault makes functions of the fakes fail until the test ends; kinds are
+// described in fake/graph.hpp. An empty text ends all faults.
+func Fault(t testing.TB, faults string) {
+	t.Helper()
+	t.Setenv("FAKE_TRT_FAULT", faults)
+}
+
+func source(name string) string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "fake", name)
+}
+
+func compile(t testing.TB, fake Fake) string {
+	t.Helper()
+	objects.Lock()
+	defer objects.Unlock()
+	if object := objects.paths[fake.headers]; object != "" {
+		return object
+	}
+	headers := enginetest.Path(t, filepath.Join("lib", "tensorrt-headers", fake.headers))
+	if _, err := os.Stat(headers); err != nil {
+		t.Fatalf("TensorRT's headers are missing, run scripts/tensorrt-headers.sh: %v", err)
+	}
+	if objects.folder == "" {
+		folder, err := os.MkdirTemp("", "trttest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects.folder = folder
+	}
+	object := filepath.Join(objects.folder, fake.headers+".o")
+	cuda := filepath.Dir(filepath.Dir(filepath.Dir(source("fake.cpp")))) // trt, which has cuda_runtime_api.h
+	onnxruntime := strings.TrimSpace(run(t, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go"))
+	// Hidden, since static variables of inline functions are shared by all
+	// libraries of a process that show them.
+	run(t, "g++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-O1", "-g", "-w", fmt.Sprintf("-DFAKE_ABI=%d", fake.abi),
+		"-I", headers, "-I", cuda, "-I", onnxruntime, "-c", source("fake.cpp"), "-o", object)
+	objects.paths[fake.headers] = object
+	return object
+}
+
+func run(t testing.TB, name string, arguments ...string) string {
+	t.Helper()
+	output, err := exec.Command(name, arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, output)
+	}
+	return string(output)
+}
+
+// Cleanup removes what was compiled. Call it in TestMain, after the tests.
+func Cleanup() {
+	objects.Lock()
+	defer objects.Unlock()
+	if objects.folder != "" {
+		_ = os.RemoveAll(objects.folder)
+	}
+}
