@@ -38,20 +38,30 @@ var (
 // All are the fakes that tests go through.
 var All = []Fake{V10_0, V10_3, V11_1, RTX}
 
-// objects holds what was compiled in this process, by its headers.
-var objects = struct {
+// made holds what was compiled in this process: objects by their headers, and
+// libraries by their version.
+var made = struct {
 	sync.Mutex
-	folder string
-	paths  map[string]string
-}{paths: map[string]string{}}
+	folder    string
+	objects   map[string]string
+	libraries map[Fake]string
+}{objects: map[string]string{}, libraries: map[Fake]string{}}
 
-// Make builds a fake and its parser into a new folder and returns the library's
-// path. The environment is set for it until the test ends.
+// Make compiles a fake and its parser, once in a process, and returns the
+// library's path. The environment is set for it until the test ends.
 func Make(t testing.TB, fake Fake) (library string) {
 	t.Helper()
 	t.Setenv("FAKE_TRT_ONNXRUNTIME", enginetest.Library(t))
+	made.Lock()
+	defer made.Unlock()
+	if library := made.libraries[fake]; library != "" {
+		return library
+	}
 	object := compile(t, fake)
-	folder := t.TempDir()
+	folder := filepath.Join(made.folder, fmt.Sprint(fake.Number))
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	// The loader knows libraries by what they call themselves: without a name, each
 	// file is a library of its own.
 	version := filepath.Join(folder, "version.o")
@@ -59,7 +69,15 @@ func Make(t testing.TB, fake Fake) (library string) {
 	for _, name := range []string{fake.library, fake.parser} {
 		run(t, "g++", "-shared", object, version, "-ldl", "-o", filepath.Join(folder, name))
 	}
-	return filepath.Join(folder, fake.library)
+	made.libraries[fake] = filepath.Join(folder, fake.library)
+	return made.libraries[fake]
+}
+
+// Numbered is a fake that states another version than its interface has, as
+// getInferLibVersion gives it.
+func (f Fake) Numbered(number int) Fake {
+	f.Number = number
+	return f
 }
 
 // Fault makes functions of the fakes fail until the test ends; kinds are
@@ -76,30 +94,28 @@ func source(name string) string {
 
 func compile(t testing.TB, fake Fake) string {
 	t.Helper()
-	objects.Lock()
-	defer objects.Unlock()
-	if object := objects.paths[fake.headers]; object != "" {
+	if object := made.objects[fake.headers]; object != "" {
 		return object
 	}
 	headers := enginetest.Path(t, filepath.Join("lib", "tensorrt-headers", fake.headers))
 	if _, err := os.Stat(headers); err != nil {
 		t.Fatalf("TensorRT's headers are missing, run scripts/tensorrt-headers.sh: %v", err)
 	}
-	if objects.folder == "" {
+	if made.folder == "" {
 		folder, err := os.MkdirTemp("", "trttest")
 		if err != nil {
 			t.Fatal(err)
 		}
-		objects.folder = folder
+		made.folder = folder
 	}
-	object := filepath.Join(objects.folder, fake.headers+".o")
+	object := filepath.Join(made.folder, fake.headers+".o")
 	cuda := filepath.Dir(filepath.Dir(filepath.Dir(source("fake.cpp")))) // trt, which has cuda_runtime_api.h
 	onnxruntime := strings.TrimSpace(run(t, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go"))
 	// Hidden, since static variables of inline functions are shared by all
 	// libraries of a process that show them.
 	run(t, "g++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-O1", "-g", "-w", fmt.Sprintf("-DFAKE_ABI=%d", fake.abi),
 		"-I", headers, "-I", cuda, "-I", onnxruntime, "-c", source("fake.cpp"), "-o", object)
-	objects.paths[fake.headers] = object
+	made.objects[fake.headers] = object
 	return object
 }
 
@@ -114,9 +130,9 @@ func run(t testing.TB, name string, arguments ...string) string {
 
 // Cleanup removes what was compiled. Call it in TestMain, after the tests.
 func Cleanup() {
-	objects.Lock()
-	defer objects.Unlock()
-	if objects.folder != "" {
-		_ = os.RemoveAll(objects.folder)
+	made.Lock()
+	defer made.Unlock()
+	if made.folder != "" {
+		_ = os.RemoveAll(made.folder)
 	}
 }

@@ -1,0 +1,95 @@
+//go:build tensorrt && cgo && linux
+
+package trt
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gladd/engines/enginetest"
+	"gladd/trt/trttest"
+)
+
+func TestOpen(t *testing.T) {
+	for _, fake := range trttest.All {
+		t.Run(fake.Name, func(t *testing.T) {
+			path := trttest.Make(t, fake)
+			for _, options := range []Options{{Library: path}, {Folders: []string{filepath.Dir(path)}}} {
+				library := must[*Library](t)(Open(options))
+				if library.Path() != path || library.Version() != decodeVersion(fake.Number) {
+					t.Errorf("want %s of %s, found %s of %s", path, decodeVersion(fake.Number), library.Path(), library.Version())
+				}
+				if err := library.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	if !Built {
+		t.Error("Built: want true")
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "libnvinfer.so.10")
+	if err := os.WriteFile(text, []byte("no library"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := t.TempDir()
+	for _, test := range []struct {
+		name    string
+		options Options
+		version int // of getInferLibVersion; 0: none
+		want    string
+	}{
+		{"nothing there", Options{Folders: []string{empty}}, 0, "not found in " + empty},
+		{"no such file", Options{Library: "/no/such/libnvinfer.so.10"}, 0, "/no/such/libnvinfer.so.10: cannot open shared object file"},
+		{"no library", Options{Library: text}, 0, text},
+		{"no library in a folder", Options{Folders: []string{filepath.Dir(text)}}, 0, text},
+		{"another library", Options{Library: enginetest.Library(t)}, 0, "it has no function getInferLibVersion: this is not TensorRT"},
+		{"too old", Options{Library: trttest.Make(t, trttest.V10_3.Numbered(8401))}, 8401, "expected TensorRT 10.x, 11.x or TensorRT for RTX 1.6, found TensorRT 8.4.1"},
+		{"too new", Options{Library: trttest.Make(t, trttest.V11_1.Numbered(120000))}, 120000, "found TensorRT 12.0.0"},
+		{"another RTX", Options{Folders: []string{empty, filepath.Dir(trttest.Make(t, trttest.RTX.Numbered(10300)))}}, 10300, "found TensorRT for RTX 1.3.0, whose interface differs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Open(test.options)
+			var found *LibraryError
+			if !errors.As(err, &found) || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("want a LibraryError with %q, found %v", test.want, err)
+			}
+			if test.version != 0 && found.Version != decodeVersion(test.version) {
+				t.Errorf("version: want %v, found %v", decodeVersion(test.version), found.Version)
+			}
+			if !strings.HasSuffix(err.Error(), "; install TensorRT, or name its library in the configuration") {
+				t.Errorf("want advice, found %v", err)
+			}
+		})
+	}
+}
+
+// A library that cannot be used does not hide one that can.
+func TestOpenGoesOnSearching(t *testing.T) {
+	good := trttest.Make(t, trttest.V10_3)
+	library := must[*Library](t)(Open(Options{Folders: []string{filepath.Dir(trttest.Make(t, trttest.V11_1.Numbered(120000))), filepath.Dir(good)}}))
+	closeAtEnd(t, library)
+	if library.Path() != good {
+		t.Errorf("want %s, found %s", good, library.Path())
+	}
+}
+
+// The parser is missed by the first build, not before.
+func TestMissingParser(t *testing.T) {
+	library := must[*Library](t)(Open(Options{Library: trttest.Make(t, trttest.V10_3), ParserLibrary: "/no/such/libnvonnxparser.so.10"}))
+	closeAtEnd(t, library)
+	if _, err := library.NewRuntime(); err != nil {
+		t.Errorf("a runtime needs no parser: %v", err)
+	}
+	_, err := library.Build(t.Context(), BuildOptions{Network: trttest.Graph("Relu", 1)})
+	var found *LibraryError
+	if !errors.As(err, &found) || !strings.Contains(err.Error(), "the ONNX parser, which building needs: /no/such/libnvonnxparser.so.10: cannot open") {
+		t.Errorf("want a LibraryError of the parser, found %v", err)
+	}
+}
