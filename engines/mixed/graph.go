@@ -1,0 +1,362 @@
+package mixed
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// maxGraphDepth limits graphs within graphs: each level is a few calls deep,
+// and Go's stack ends the process when it is full.
+const maxGraphDepth = 100
+
+// graph is a GraphProto and what its nodes say.
+type graph struct {
+	fields       []field
+	nodes        []*node
+	initializers []*tensor // in the order of their fields
+	sparse       []*tensor // the values of sparse ones
+	inputs       []info
+	outputs      []info
+	infos        []info
+}
+
+// info is a ValueInfoProto.
+type info struct {
+	name string
+	kind elementType
+}
+
+// node is a NodeProto.
+type node struct {
+	fields             []field
+	name, op, domain   string
+	inputs, outputs    []string
+	attributes         map[string]attribute
+	captured           []string // what its subgraphs may read from outside
+	subgraphOutputs    []elementType
+	operator           operator
+	known              bool
+	kind               elementType // of the values it computes with
+	precision          precision
+	reason             string // why it stays in FP32
+	reads, gives       []*value
+	heavyAbove, leadTo bool
+}
+
+// attribute is an AttributeProto, as far as it matters here.
+type attribute struct {
+	integer int64
+	float   uint64 // bits of a float32
+	ints    []int64
+	floats  int // how many
+	tensor  *tensor
+}
+
+// title names a node for people.
+func (n *node) title() string {
+	name := n.name
+	if name == "" && len(n.outputs) > 0 {
+		name = n.outputs[0]
+	}
+	return fmt.Sprintf("%s %q", n.op, name)
+}
+
+// parseModel finds the one graph of a model.
+func parseModel(model []byte) (fields []field, g *graph, err error) {
+	if fields, err = parse(model); err != nil {
+		return nil, nil, err
+	}
+	opset := false
+	for _, f := range fields {
+		opset = opset || f.message(modelOpset)
+		if !f.message(modelGraph) {
+			continue
+		}
+		if g != nil {
+			return nil, nil, errors.New("expected one graph, found two")
+		}
+		if g, err = parseGraph(f.bytes); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case g == nil:
+		return nil, nil, errors.New("it holds no graph")
+	case !opset:
+		return nil, nil, errors.New("it names no version of the operators")
+	}
+	return fields, g, nil
+}
+
+func parseGraph(message []byte) (*graph, error) {
+	fields, err := parse(message)
+	if err != nil {
+		return nil, err
+	}
+	g := &graph{fields: fields}
+	for _, f := range fields {
+		if f.kind != protowire.BytesType {
+			continue
+		}
+		switch f.number {
+		case graphNode:
+			var parsed *node
+			if parsed, err = parseNode(f.bytes); err == nil {
+				g.nodes = append(g.nodes, parsed)
+			}
+		case graphInitializer:
+			var parsed *tensor
+			if parsed, err = parseTensor(f.bytes); err == nil {
+				g.initializers = append(g.initializers, parsed)
+			}
+		case graphSparse:
+			var parsed *tensor
+			if parsed, err = parseSparse(f.bytes); err == nil {
+				g.sparse = append(g.sparse, parsed)
+			}
+		case graphInput:
+			err = appendInfo(&g.inputs, f.bytes)
+		case graphOutput:
+			err = appendInfo(&g.outputs, f.bytes)
+		case graphValueInfo:
+			err = appendInfo(&g.infos, f.bytes)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// parseSparse returns the name and the type of a sparse initializer, which its
+// values carry; they are never converted.
+func parseSparse(message []byte) (*tensor, error) {
+	fields, err := parse(message)
+	if err != nil {
+		return nil, err
+	}
+	found := &tensor{}
+	for _, f := range fields {
+		if !f.message(sparseValues) {
+			continue
+		}
+		values, err := parse(f.bytes)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range values {
+			switch {
+			case f.message(tensorName):
+				found.name = string(f.bytes)
+			case f.is(tensorType, protowire.VarintType):
+				found.kind = elementType(f.scalar)
+			case f.is(tensorLocation, protowire.VarintType) && f.scalar == 1:
+				return nil, fmt.Errorf("sparse tensor %q: its values are in a file beside the graph, which is not supported", found.name)
+			}
+		}
+	}
+	return found, nil
+}
+
+func appendInfo(to *[]info, message []byte) error {
+	fields, err := parse(message)
+	if err != nil {
+		return err
+	}
+	var parsed info
+	for _, f := range fields {
+		switch {
+		case f.message(infoName):
+			parsed.name = string(f.bytes)
+		case f.message(infoType):
+			if parsed.kind, err = parseType(f.bytes); err != nil {
+				return err
+			}
+		}
+	}
+	*to = append(*to, parsed)
+	return nil
+}
+
+func parseType(message []byte) (elementType, error) {
+	fields, err := parse(message)
+	kind := unknown
+	for _, f := range fields {
+		if !f.message(typeTensor) {
+			if f.kind == protowire.BytesType && f.number != 6 { // TypeProto.denotation
+				kind = noTensor
+			}
+			continue
+		}
+		tensor, err := parse(f.bytes)
+		if err != nil {
+			return unknown, err
+		}
+		for _, f := range tensor {
+			if f.is(tensorTypeElem, protowire.VarintType) {
+				kind = elementType(f.scalar)
+			}
+		}
+	}
+	return kind, err
+}
+
+func parseNode(message []byte) (*node, error) {
+	fields, err := parse(message)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{fields: fields, attributes: map[string]attribute{}}
+	for _, f := range fields {
+		if f.kind != protowire.BytesType {
+			continue
+		}
+		switch text := string(f.bytes); f.number {
+		case nodeInput:
+			n.inputs = append(n.inputs, text)
+		case nodeOutput:
+			n.outputs = append(n.outputs, text)
+		case nodeName:
+			n.name = text
+		case nodeOperator:
+			n.op = text
+		case nodeDomain:
+			n.domain = text
+		case nodeAttribute:
+			if err := n.parseAttribute(f.bytes); err != nil {
+				return nil, fmt.Errorf("node %s: %w", n.title(), err)
+			}
+		}
+	}
+	if n.domain == "" || n.domain == "ai.onnx" {
+		n.operator, n.known = operators[n.op]
+	}
+	return n, nil
+}
+
+func (n *node) parseAttribute(message []byte) error {
+	fields, err := parse(message)
+	if err != nil {
+		return err
+	}
+	var name string
+	var parsed attribute
+	for _, f := range fields {
+		switch {
+		case f.message(attributeName):
+			name = string(f.bytes)
+		case f.is(attributeInt, protowire.VarintType):
+			parsed.integer = int64(f.scalar)
+		case f.is(attributeFloat, protowire.Fixed32Type):
+			parsed.float = f.scalar
+		case f.message(attributeFloats):
+			parsed.floats += len(f.bytes) / 4
+		case f.is(attributeFloats, protowire.Fixed32Type):
+			parsed.floats++
+		case f.number == attributeInts:
+			parsed.ints, err = f.integers(parsed.ints)
+		case f.message(attributeTensor):
+			if parsed.tensor, err = parseTensor(f.bytes); err == nil && parsed.tensor.external != nil {
+				err = fmt.Errorf("attribute %q: its values are in a file beside the graph, which is supported for initializers only", name)
+			}
+		case f.message(attributeGraph), f.message(attributeGraphs):
+			err = n.parseSubgraph(f.bytes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	n.attributes[name] = parsed
+	return nil
+}
+
+// parseSubgraph notes what a graph within a node reads and gives. It stays as
+// it is.
+func (n *node) parseSubgraph(message []byte) error {
+	captured, outputs, err := subgraph(message, 1)
+	if err != nil {
+		return err
+	}
+	n.captured = append(n.captured, captured...)
+	if n.subgraphOutputs == nil {
+		n.subgraphOutputs = outputs
+	}
+	return nil
+}
+
+// subgraph returns all names that a graph mentions; its own are among them, and
+// no other graph may use those either.
+func subgraph(message []byte, depth int) (names []string, outputs []elementType, err error) {
+	if depth > maxGraphDepth {
+		return nil, nil, fmt.Errorf("expected graphs nested at most %d deep, found more", maxGraphDepth)
+	}
+	fields, err := parse(message)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range fields {
+		switch {
+		case f.message(graphOutput):
+			var parsed []info
+			if err := appendInfo(&parsed, f.bytes); err != nil {
+				return nil, nil, err
+			}
+			names = append(names, parsed[0].name)
+			outputs = append(outputs, parsed[0].kind)
+		case f.message(graphInput):
+			var parsed []info
+			if err := appendInfo(&parsed, f.bytes); err != nil {
+				return nil, nil, err
+			}
+			names = append(names, parsed[0].name)
+		case f.message(graphInitializer):
+			parsed, err := parseTensor(f.bytes)
+			if err != nil {
+				return nil, nil, err
+			}
+			if parsed.external != nil {
+				return nil, nil, fmt.Errorf("tensor %q: its values are in a file beside the graph, which is not supported within a subgraph", parsed.name)
+			}
+			names = append(names, parsed.name)
+		case f.message(graphNode):
+			inner, err := nodeNames(f.bytes, depth)
+			if err != nil {
+				return nil, nil, err
+			}
+			names = append(names, inner...)
+		}
+	}
+	return names, outputs, nil
+}
+
+// nodeNames returns the names that a node within a subgraph mentions.
+func nodeNames(message []byte, depth int) (names []string, err error) {
+	fields, err := parse(message)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		switch {
+		case f.message(nodeInput), f.message(nodeOutput):
+			names = append(names, string(f.bytes))
+		case f.message(nodeAttribute):
+			attributes, err := parse(f.bytes)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range attributes {
+				if !f.message(attributeGraph) && !f.message(attributeGraphs) {
+					continue
+				}
+				inner, _, err := subgraph(f.bytes, depth+1)
+				if err != nil {
+					return nil, err
+				}
+				names = append(names, inner...)
+			}
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,326 @@
+package mixed
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// wants finds who wants which value in which precision, from the last node to
+// the first: what nobody wants is not made.
+func (c *converter) wants() {
+	for _, n := range slices.Backward(c.graph.nodes) {
+		if !c.stays(n) {
+			continue
+		}
+		for i, v := range n.reads {
+			if v != nil {
+				c.want(v, n.readsHalf(i))
+			}
+		}
+	}
+}
+
+// want asks for a value in a precision; values that are no float32 are there.
+func (c *converter) want(v *value, half bool) {
+	v = v.same()
+	switch {
+	case v.narrows != nil:
+		c.want(v.narrows, true)
+	case !v.float():
+	case half && v.widens != nil:
+		c.want(v.widens, false)
+	case half:
+		v.wantHalf = true
+	default:
+		v.wantFull = true
+	}
+}
+
+// readsHalf says that a node reads its i-th input in FP16.
+func (n *node) readsHalf(i int) bool {
+	v := n.reads[i].same()
+	switch {
+	case !v.float():
+		return false
+	case n.precision == inHalf:
+		return slices.Contains(n.typed(), n.reads[i])
+	case n.precision == inFull:
+		return false
+	default:
+		return v.half // shapes and casts to other types take what is there
+	}
+}
+
+// stays says that a node is needed; those that read it are looked at before.
+func (c *converter) stays(n *node) bool {
+	if n.op != "Cast" || len(n.gives) != 1 || n.gives[0] == nil {
+		return true
+	}
+	switch out := n.gives[0]; {
+	case out.alias != nil, out.narrows != nil:
+		return false
+	case out.widens != nil:
+		return out.wantFull || out.pinned || len(out.readers) == 0
+	}
+	return true
+}
+
+// free says that a value's FP16 form is made of constants, not by a Cast.
+func (v *value) free() bool { return v.weights != nil && v.flexible }
+
+// onlyHalf says that a constant is left in FP16 alone, under its own name.
+func (v *value) onlyHalf() bool { return v.free() && v.wantHalf && !v.wantFull && !v.pinned }
+
+// nameValues gives every value its names in both precisions.
+func (c *converter) nameValues() {
+	taken := map[string]bool{}
+	for name := range c.table {
+		taken[name] = true
+	}
+	for _, n := range c.graph.nodes {
+		for _, name := range n.captured {
+			taken[name] = true
+		}
+	}
+	fresh := func(name string) string {
+		for taken[name] {
+			name += "_"
+		}
+		taken[name] = true
+		return name
+	}
+	for _, v := range c.order {
+		v.fullName, v.halfName = v.name, v.name
+		switch {
+		case v.alias != nil:
+			v.fullName, v.halfName = v.same().fullName, v.same().halfName
+		case v.narrows != nil:
+			v.fullName = v.narrows.same().halfName
+		case !v.float():
+		case v.widens != nil:
+			v.halfName = v.widens.fullName
+		case v.half && v.pinned:
+			v.halfName = fresh(v.name + "_fp16")
+		case v.half && v.wantFull:
+			v.fullName = fresh(v.name + "_fp32")
+		case !v.half && v.wantHalf && !v.onlyHalf():
+			v.halfName = fresh(v.name + "_fp16")
+		}
+	}
+}
+
+// rewriteGraph puts the graph together again.
+func (c *converter) rewriteGraph() piece {
+	var out, nodes piece
+	for _, v := range c.order {
+		if v.producer == nil {
+			c.cast(&nodes, v)
+		}
+	}
+	for _, n := range c.graph.nodes {
+		if c.stays(n) {
+			c.rewriteNode(&nodes, n)
+		} else if out := n.gives[0]; out.alias != nil || out.narrows != nil || out.widens != nil {
+			c.report.CastsRemoved++
+		}
+		for _, v := range n.gives {
+			if v != nil {
+				c.cast(&nodes, v)
+			}
+		}
+	}
+	initializer, node, info := 0, 0, 0
+	for _, f := range c.graph.fields {
+		switch {
+		case f.message(graphNode):
+			if node == 0 {
+				out.join(nodes)
+			}
+			node++
+		case f.message(graphInitializer):
+			c.rewriteInitializer(&out, f, c.graph.initializers[initializer])
+			initializer++
+		case f.message(graphValueInfo):
+			c.rewriteInfo(&out, f, c.graph.infos[info].name)
+			info++
+		default:
+			out.append(f.raw)
+		}
+	}
+	return out
+}
+
+// cast puts in what gives a value in the precision that it is not made in.
+func (c *converter) cast(to *piece, v *value) {
+	switch {
+	case !v.float() || v.alias != nil || v.widens != nil || v.free():
+	case v.half && (v.wantFull || v.pinned):
+		c.castNode(to, v.halfName, v.fullName, float32s)
+	case !v.half && v.wantHalf:
+		c.castNode(to, v.fullName, v.halfName, float16s)
+	}
+}
+
+func (c *converter) castNode(to *piece, from, name string, kind elementType) {
+	c.report.Casts++
+	attribute := appendText(nil, attributeName, "to")
+	attribute = appendInteger(attribute, attributeInt, int64(kind))
+	attribute = appendInteger(attribute, attributeType, attributeTypeInt)
+	message := appendText(nil, nodeInput, from)
+	message = appendText(message, nodeOutput, name)
+	message = appendText(message, nodeName, name+"_cast")
+	message = appendText(message, nodeOperator, "Cast")
+	message = appendMessage(message, nodeAttribute, attribute)
+	to.append(appendMessage(nil, graphNode, message))
+}
+
+// rewriteNode writes a node with the names that its values have now. All its
+// other fields stay as they are.
+func (c *converter) rewriteNode(to *piece, n *node) {
+	c.report.count(n)
+	if (n.op == "Constant" || n.op == "ConstantOfShape") && n.gives[0] != nil && n.gives[0].free() {
+		c.rewriteConstant(to, n)
+		return
+	}
+	var message piece
+	input, output := 0, 0
+	for _, f := range n.fields {
+		switch {
+		case f.message(nodeInput):
+			c.rename(&message, f, n.readName(input))
+			input++
+		case f.message(nodeOutput):
+			c.rename(&message, f, n.giveName(output))
+			output++
+		default:
+			message.append(f.raw)
+		}
+	}
+	to.message(graphNode, message)
+}
+
+func (c *converter) rename(to *piece, f field, name string) {
+	if string(f.bytes) == name {
+		to.append(f.raw)
+		return
+	}
+	to.append(appendText(nil, f.number, name))
+}
+
+func (n *node) readName(i int) string {
+	v := n.reads[i]
+	switch {
+	case v == nil:
+		return ""
+	case n.readsHalf(i):
+		return v.halfName
+	default:
+		return v.fullName
+	}
+}
+
+func (n *node) giveName(i int) string {
+	v := n.gives[i]
+	switch {
+	case v == nil:
+		return ""
+	case v.half:
+		return v.halfName
+	default:
+		return v.fullName
+	}
+}
+
+// rewriteConstant writes a node that gives constants once for each precision
+// that is wanted.
+func (c *converter) rewriteConstant(to *piece, n *node) {
+	v := n.gives[0]
+	if !v.onlyHalf() {
+		var message piece
+		for _, f := range n.fields {
+			message.append(f.raw)
+		}
+		to.message(graphNode, message)
+	}
+	if !v.wantHalf {
+		return
+	}
+	var message piece
+	input := 0
+	for _, f := range n.fields {
+		switch {
+		case f.message(nodeInput):
+			c.rename(&message, f, n.readName(input))
+			input++
+		case f.message(nodeOutput):
+			c.rename(&message, f, v.halfName)
+		case f.message(nodeName) && !v.onlyHalf():
+			message.append(appendText(nil, nodeName, string(f.bytes)+"_fp16"))
+		case f.message(nodeAttribute): // its value is the only one
+		default:
+			message.append(f.raw)
+		}
+	}
+	attribute := newPiece(appendText(nil, attributeName, "value"))
+	attribute.join(v.weights.half(attributeTensor, v.weights.name))
+	attribute.append(appendInteger(nil, attributeType, attributeTypeTensor))
+	message.message(nodeAttribute, attribute)
+	to.message(graphNode, message)
+	c.report.converted(v.weights)
+}
+
+// rewriteInitializer writes an initializer in the precisions that are wanted.
+func (c *converter) rewriteInitializer(to *piece, f field, t *tensor) {
+	v := c.table[t.name]
+	half := v.free() && v.wantHalf
+	if !half || !v.onlyHalf() {
+		if t.external != nil {
+			to.message(graphInitializer, newPiece(c.place(t, t.name, false)))
+		} else {
+			to.append(f.raw)
+		}
+	}
+	if !half {
+		return
+	}
+	c.report.converted(t)
+	if t.external != nil {
+		to.message(graphInitializer, newPiece(c.place(t, v.halfName, true)))
+	} else {
+		to.join(t.half(graphInitializer, v.halfName))
+	}
+}
+
+// rewriteInfo writes the type of a value, or nothing if there is no such value
+// any more.
+func (c *converter) rewriteInfo(to *piece, f field, name string) {
+	v := c.table[name]
+	switch {
+	case v == nil:
+		to.append(f.raw)
+	case v.alias != nil || v.narrows != nil || v.widens != nil && !v.wantFull && !v.pinned:
+	case v.half && !v.pinned || v.onlyHalf():
+		to.append(appendMessage(nil, graphValueInfo, replaceType(f.bytes, []protowire.Number{infoType, typeTensor})))
+	default:
+		to.append(f.raw)
+	}
+}
+
+// replaceType writes FP16 into a ValueInfoProto; path leads to the message that
+// holds the element type. The message was parsed before.
+func replaceType(message []byte, path []protowire.Number) []byte {
+	fields, _ := parse(message)
+	var out []byte
+	for _, f := range fields {
+		switch {
+		case len(path) > 0 && f.message(path[0]):
+			out = appendMessage(out, f.number, replaceType(f.bytes, path[1:]))
+		case len(path) == 0 && f.is(tensorTypeElem, protowire.VarintType):
+			out = appendInteger(out, tensorTypeElem, int64(float16s))
+		default:
+			out = append(out, f.raw...)
+		}
+	}
+	return out
+}
