@@ -48,6 +48,8 @@ type converter struct {
 	graph   *graph
 	table   map[string]*value
 	order   []*value // as they come in the graph
+	towards map[*value]bool
+	names   map[string]bool // of nodes
 	report  Report
 	outside *weightsFile // nil: all weights are in the graph's own file
 }

@@ -40,6 +40,7 @@ const largestPool = 64
 func (c *converter) decide() {
 	c.findConstants()
 	c.findPlaces()
+	c.findTowards()
 	reduced := c.onlyReduced()
 	for _, n := range c.graph.nodes {
 		c.findStatistics(n)
@@ -99,40 +100,54 @@ func (c *converter) findConstants() {
 		}
 	}
 	for _, n := range c.graph.nodes {
-		if len(n.gives) == 0 || n.gives[0] == nil {
+		if !n.known || len(n.gives) == 0 || n.gives[0] == nil {
 			continue
 		}
+		constant := len(n.reads) > 0
+		unfit := false
+		for _, v := range n.reads {
+			constant = constant && (v == nil || v.constant)
+			unfit = unfit || v != nil && v.unfit
+		}
 		out := n.gives[0]
-		switch {
-		case n.op == "Constant" || n.op == "ConstantOfShape":
+		switch n.op {
+		case "Constant", "ConstantOfShape":
 			out.constant = true
-			if t := n.constantTensor(); t != nil && out.float() && n.known {
-				t.extent, _ = measure(t.values(), t.size())
+			if t := n.constantTensor(); t != nil && out.float() {
+				t.extent, _ = measure(t.values(), t.size()) // reading memory does not fail
 				note(out, t)
 			}
-		case n.op == "Cast" && n.known && len(n.reads) == 1 && n.reads[0] != nil:
-			in := n.reads[0]
-			out.constant, out.unfit, out.lost = in.constant, in.unfit, in.lost
-			out.flexible = out.widens != nil || out.alias != nil && in.flexible
-		case n.known && n.operator.class == move:
+			continue
+		case "Add", "Sub", "Mul", "Neg", "Abs":
+			out.unfit = unfit
+		case "Cast":
+			out.unfit = unfit
+			out.lost = constant && n.reads[0] != nil && n.reads[0].lost
+			out.flexible = out.widens != nil || out.alias != nil && n.reads[0].flexible
+		}
+		random := n.op == "Bernoulli" || n.op == "Dropout"
+		for _, v := range n.gives {
+			if v != nil {
+				v.constant = constant && !random && n.operator.class != control
+			}
+		}
+		if n.operator.class == move {
 			c.moveConstants(n)
 		}
 	}
 }
 
-// moveConstants hands on what is known of constants.
+// moveConstants hands on what is known of the values that a node moves.
 func (c *converter) moveConstants(n *node) {
-	constant, flexible, unfit, lost := true, true, false, false
+	flexible, unfit, lost := true, false, false
 	for _, v := range n.typed() {
-		if v == nil {
-			continue
+		if v != nil {
+			flexible, unfit, lost = flexible && v.flexible, unfit || v.unfit, lost || v.lost
 		}
-		constant, flexible = constant && v.constant, flexible && v.flexible
-		unfit, lost = unfit || v.unfit, lost || v.lost
 	}
 	for _, v := range n.gives {
 		if v != nil && v.float() {
-			v.constant, v.flexible, v.unfit, v.lost = constant, flexible && !c.forced(n), unfit, constant && lost
+			v.flexible, v.unfit, v.lost = flexible && !c.forced(n), unfit, v.constant && lost
 		}
 	}
 }
@@ -180,6 +195,25 @@ func (c *converter) findPlaces() {
 			if v != nil && v.producer != nil && (v.float() || v.kind == float16s) {
 				v.producer.leadTo = true
 			}
+		}
+	}
+}
+
+// findTowards finds the values that a node reads, after moves, that computes in
+// FP16 if nothing is in its way.
+func (c *converter) findTowards() {
+	c.towards = map[*value]bool{}
+	for _, n := range slices.Backward(c.graph.nodes) {
+		for _, v := range n.gives {
+			c.towards[v] = v != nil && slices.ContainsFunc(v.readers, func(reader *node) bool {
+				switch {
+				case !reader.known || !reader.leadTo:
+					return false
+				case reader.operator.class == move:
+					return slices.ContainsFunc(reader.gives, func(v *value) bool { return c.towards[v] })
+				}
+				return reader.operator.class == work || reader.operator.class == pointwise
+			})
 		}
 	}
 }
@@ -324,10 +358,7 @@ func (c *converter) precisionOfMove(n *node) (precision, string) {
 	switch {
 	case half && fullToo:
 		// Casting up loses nothing.
-		wanted := slices.ContainsFunc(n.gives, func(v *value) bool {
-			return v != nil && slices.ContainsFunc(v.readers, func(reader *node) bool { return reader.leadTo && reader.operator.class == work })
-		})
-		if wanted {
+		if slices.ContainsFunc(n.gives, func(v *value) bool { return c.towards[v] }) {
 			return inHalf, ""
 		}
 		return inFull, reasonInput

@@ -45,10 +45,9 @@ func (n *node) readsHalf(i int) bool {
 		return false
 	case n.precision == inHalf:
 		return slices.Contains(n.typed(), n.reads[i])
-	case n.precision == inFull:
-		return false
 	default:
-		return v.half // shapes and casts to other types take what is there
+		// Shapes and casts to other types take what is there.
+		return v.half && n.known && n.operator.class == observe
 	}
 }
 
@@ -83,13 +82,7 @@ func (c *converter) nameValues() {
 			taken[name] = true
 		}
 	}
-	fresh := func(name string) string {
-		for taken[name] {
-			name += "_"
-		}
-		taken[name] = true
-		return name
-	}
+	fresh := func(name string) string { return unused(taken, name) }
 	for _, v := range c.order {
 		v.fullName, v.halfName = v.name, v.name
 		switch {
@@ -110,9 +103,22 @@ func (c *converter) nameValues() {
 	}
 }
 
+// unused makes a name that is not taken, and takes it.
+func unused(taken map[string]bool, name string) string {
+	for taken[name] {
+		name += "_"
+	}
+	taken[name] = true
+	return name
+}
+
 // rewriteGraph puts the graph together again.
 func (c *converter) rewriteGraph() piece {
 	var out, nodes piece
+	c.names = map[string]bool{}
+	for _, n := range c.graph.nodes {
+		c.names[n.name] = true
+	}
 	for _, v := range c.order {
 		if v.producer == nil {
 			c.cast(&nodes, v)
@@ -169,7 +175,7 @@ func (c *converter) castNode(to *piece, from, name string, kind elementType) {
 	attribute = appendInteger(attribute, attributeType, attributeTypeInt)
 	message := appendText(nil, nodeInput, from)
 	message = appendText(message, nodeOutput, name)
-	message = appendText(message, nodeName, name+"_cast")
+	message = appendText(message, nodeName, unused(c.names, name+"_cast"))
 	message = appendText(message, nodeOperator, "Cast")
 	message = appendMessage(message, nodeAttribute, attribute)
 	to.append(appendMessage(nil, graphNode, message))
@@ -256,7 +262,7 @@ func (c *converter) rewriteConstant(to *piece, n *node) {
 		case f.message(nodeOutput):
 			c.rename(&message, f, v.halfName)
 		case f.message(nodeName) && !v.onlyHalf():
-			message.append(appendText(nil, nodeName, string(f.bytes)+"_fp16"))
+			message.append(appendText(nil, nodeName, unused(c.names, n.name+"_fp16")))
 		case f.message(nodeAttribute): // its value is the only one
 		default:
 			message.append(f.raw)
