@@ -5,9 +5,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# GoCV's modules for OpenCV 4.6. The linter has the same tags in .golangci.yml.
-TAGS := gocv_specific_modules,gocv_videoio
-export GOFLAGS := $(filter-out -tags=%,$(GOFLAGS)) -buildvcs=false -tags=$(TAGS)
+# GoCV's modules for OpenCV 4.6, and TensorRT where setup brought its headers or,
+# for 8.x, the system has them. The linter has the first ones in .golangci.yml.
+# Looked at by each recipe, not before: setup may just have brought them.
+TENSORRT = $(shell test ! -e lib/tensorrt-headers/rtx || echo ,tensorrt)
+TENSORRT8 = $(shell cat /usr/include/*/NvInferVersion.h 2>/dev/null | grep -q 'NV_TENSORRT_MAJOR 8' && echo ,tensorrt8)
+TAGS = gocv_specific_modules,gocv_videoio$(TENSORRT)$(TENSORRT8)
+OWN_GOFLAGS := $(filter-out -tags=%,$(GOFLAGS))
+export GOFLAGS = $(OWN_GOFLAGS) -buildvcs=false -tags=$(TAGS)
 
 # NVML's header marks calls as deprecated that go-nvml wraps all the same.
 export CGO_CFLAGS := -O2 -g -Wno-deprecated-declarations

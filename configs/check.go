@@ -216,7 +216,6 @@ func (c *Config) checkRecipes(checks *checker) {
 
 func (c *Config) checkEngines(checks *checker) {
 	checks.oneOf("engines.backend", c.Engines.Backend, "auto", "onnxruntime", "onnxruntime-cuda", "tensorrt")
-	checks.notYet("engines.backend", c.Engines.Backend, "auto, onnxruntime or onnxruntime-cuda", "tensorrt")
 	if c.Engines.Threads < 0 || c.Engines.Threads > 256 {
 		checks.refuse("engines.threads", "expected 0 (all that there are) to 256, found %d", c.Engines.Threads)
 	}

@@ -106,7 +106,7 @@ func TestErrors(t *testing.T) {
 		"every without need":    {replace("recipe: r,", "recipe: r, trigger: {kind: mqtt, every: 1s},"), "f.yaml:4: stations.0.trigger.every: belongs to triggers of kind interval or folder; this one is mqtt"},
 		"folder trigger":        {replace(`recipe: r, camera: {source: "folder:pictures"}`, `recipe: r, trigger: {kind: folder}, camera: {source: "v4l2:/dev/video0"}`), `f.yaml:4: stations.0.trigger.kind: a folder trigger needs a folder:DIR camera, found "v4l2:/dev/video0"`},
 		"deadline of nothing":   {replace("recipe: r,", "recipe: r, deadline: 0s,"), "f.yaml:4: stations.0.deadline: expected 10ms to 10m0s, found 0s"},
-		"tensorrt":              {minimal + "engines: {backend: tensorrt}\n", "f.yaml:7: engines.backend: this version of gladd does not have tensorrt; use auto, onnxruntime or onnxruntime-cuda"},
+		"tensorrt":              {minimal + "engines: {backend: tensorrt, tensorrt_library: none.so}\n", "f.yaml:7: engines.tensorrt_library: no such file: " + dir + "/none.so"},
 		"library":               {minimal + "engines: {onnxruntime_library: none.so}\n", "f.yaml:7: engines.onnxruntime_library: no such file: " + dir + "/none.so"},
 		"broker of no scheme":   {minimal + "mqtt: {url: \"broker:1883\"}\n", `f.yaml:7: mqtt.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT, found "broker:1883"`},
 		"password in the url":   {minimal + "mqtt: {url: \"mqtt://user:secret@broker\"}\n", "f.yaml:7: mqtt.url: a user or a password has no place in the address; use mqtt.username and mqtt.password_file"},

@@ -169,7 +169,9 @@ func (c *calibrateCommand) write(env *environment, bundle *engines.Bundle, learn
 			return err
 		}
 	}
-	adaptive := func(each engines.Calibration) bool { return each.ModelDigest == bundle.ModelDigest && each.Method.Mode == engines.ModeAdaptive }
+	adaptive := func(each engines.Calibration) bool {
+		return each.ModelDigest == bundle.ModelDigest && each.Method.Mode == engines.ModeAdaptive
+	}
 	if c.Pool.Mode.Mode == engines.ModeExact && slices.ContainsFunc(bundle.Calibrations, adaptive) {
 		fmt.Fprintln(env.stdout, "The calibrations of mode adaptive are older than this one and left out from now on: learn new ones with --mode adaptive.")
 	}

@@ -22,7 +22,7 @@ type poolFlags struct {
 // open opens copies of a model; the function closes them.
 func (f poolFlags) open(env *environment, bundle *engines.Bundle) (*app.Pool, func(), error) {
 	pool, err := app.OpenPool(env.ctx, app.PoolOptions{
-		Engines:  f.Engine.options(),
+		Engines:  f.Engine.options(env),
 		Parallel: f.Parallel,
 		Bundle:   bundle,
 		Mode:     f.Mode.Mode,

@@ -14,18 +14,34 @@ import (
 
 // engineFlags are the flags of every command that runs networks.
 type engineFlags struct {
-	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt (this version has the first three)." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
+	Backend            string `help:"What runs the networks: auto, onnxruntime, onnxruntime-cuda or tensorrt; auto takes tensorrt where it and a GPU are there, otherwise onnxruntime." default:"auto" enum:"auto,onnxruntime,onnxruntime-cuda,tensorrt" placeholder:"NAME"`
 	Threads            int    `help:"Processor threads for each network call; 0: all that there are." default:"0" placeholder:"N"`
 	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, if not the one beside gladd." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
+
+	TensorRT tensorRTFlags `embed:""`
 }
 
-func (f engineFlags) options() app.EngineOptions {
-	return app.EngineOptions{Backend: f.Backend, Threads: f.Threads, ONNXRuntimeLibrary: f.OnnxruntimeLibrary}
+// defaultCacheDir is where built engines are kept, as in a configuration.
+const defaultCacheDir = "/var/lib/gladd/engines"
+
+// tensorRTFlags are the flags of every command that may use TensorRT.
+type tensorRTFlags struct {
+	TensorrtLibrary string `name:"tensorrt-library" help:"TensorRT's shared library, if not the one in the usual places." env:"GLADD_TENSORRT_LIBRARY" placeholder:"FILE"`
+	CudaLibrary     string `name:"cuda-library" help:"The GPU driver's shared library, if not the system's." env:"GLADD_CUDA_LIBRARY" placeholder:"FILE"`
+	CacheDir        string `help:"Folder of built engines." default:"${cache_dir}" env:"GLADD_ENGINE_CACHE" placeholder:"DIR"`
+}
+
+func (f tensorRTFlags) options(env *environment) app.TensorRTOptions {
+	return app.TensorRTOptions{Library: f.TensorrtLibrary, CUDALibrary: f.CudaLibrary, CacheDir: f.CacheDir, Progress: env.progress.engines()}
+}
+
+func (f engineFlags) options(env *environment) app.EngineOptions {
+	return app.EngineOptions{Backend: f.Backend, Threads: f.Threads, ONNXRuntimeLibrary: f.OnnxruntimeLibrary, TensorRT: f.TensorRT.options(env)}
 }
 
 // open opens the backend; the function closes it and all networks.
 func (f engineFlags) open(env *environment) (*app.Engines, func(), error) {
-	opened, err := app.OpenEngines(f.options(), env.log)
+	opened, err := app.OpenEngines(f.options(env), env.log)
 	if err != nil {
 		return nil, nil, err
 	}

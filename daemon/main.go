@@ -41,6 +41,7 @@ type cli struct {
 	Calibrate calibrateCommand `cmd:"" help:"Learn thresholds from pictures of good parts, with a promised rate of false rejects."`
 	Eval      evalCommand      `cmd:"" help:"Measure a model on a labelled set: AUROC, AP, F1max, PRO, and what its threshold makes of them."`
 	Bench     benchCommand     `cmd:"" help:"Measure what a model costs on this machine, and what its plans leave of the verdicts."`
+	Engines   enginesCommand   `cmd:"" help:"Build TensorRT engines for this GPU, and look after those that are there."`
 	Line      lineCommand      `cmd:"" help:"Write pictures of a virtual line's parts, good and defective, with masks."`
 	Config    configCommand    `cmd:"" help:"Look after configuration files."`
 	Version   versionCommand   `cmd:"" help:"Print versions and where the runtime libraries were found."`
@@ -81,6 +82,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 		kong.Description("Finds defects in pictures of parts: reconstructs each part as it would look without a defect (GLAD, ECCV 2024) and compares the two."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { ended = code }),
+		kong.Vars{"cache_dir": defaultCacheDir},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	if err != nil {

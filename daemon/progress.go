@@ -6,6 +6,8 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"gladd/engines/tensorrt"
 )
 
 // progress is a bar on stderr if that is a terminal, and nothing elsewhere.
@@ -33,6 +35,24 @@ func (p *progress) begin(doing string, total int) {
 func (p *progress) step() {
 	if p.bar != nil {
 		p.bar.Add(1) //nolint:errcheck // a bar that cannot be drawn harms nobody
+	}
+}
+
+// engines returns what shows how far TensorRT is with building engines.
+func (p *progress) engines() func(tensorrt.Progress) {
+	const steps = 100 // of one engine
+	return func(built tensorrt.Progress) {
+		if p.bar == nil {
+			p.begin("building engines", built.Count*steps)
+		}
+		if p.bar == nil {
+			return // no terminal
+		}
+		p.bar.Describe("building " + string(built.Network))
+		p.bar.Set(built.Done*steps + int(built.Share*steps)) //nolint:errcheck // as above
+		if built.Done == built.Count {
+			p.end()
+		}
 	}
 }
 

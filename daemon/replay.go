@@ -59,7 +59,7 @@ func (c *replayCommand) Run(env *environment) error {
 		return err
 	}
 	models, err := app.OpenReplay(env.ctx, app.ReplayOptions{
-		Config: config, Bundle: c.Bundle, Class: c.Class, Mode: c.Mode, Engines: c.Engine.options(), Log: env.log,
+		Config: config, Bundle: c.Bundle, Class: c.Class, Mode: c.Mode, Engines: c.Engine.options(env), Log: env.log,
 	})
 	if err != nil {
 		return err
@@ -144,6 +144,12 @@ func (c *replayCommand) complete(config *configs.Config) error {
 	}
 	if c.Engine.OnnxruntimeLibrary == "" {
 		c.Engine.OnnxruntimeLibrary = config.Engines.ONNXRuntimeLibrary
+	}
+	if c.Engine.TensorRT.TensorrtLibrary == "" {
+		c.Engine.TensorRT.TensorrtLibrary = config.Engines.TensorRTLibrary
+	}
+	if c.Engine.TensorRT.CacheDir == defaultCacheDir {
+		c.Engine.TensorRT.CacheDir = config.Engines.CacheDir
 	}
 	return nil
 }

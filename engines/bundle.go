@@ -179,6 +179,26 @@ func (b *Bundle) ReadGraph(name GraphName) ([]byte, error) {
 	return data, compareDigest(path, key, file.DigestedFile, sum[:])
 }
 
+// GraphDigest is the hex SHA-256 of the digests of a graph's file and of the files
+// with its weights.
+func (b *Bundle) GraphDigest(name GraphName) string {
+	file := b.Manifest.Graphs.file(name)
+	digests := []string{file.SHA256}
+	for _, external := range file.ExternalData {
+		digests = append(digests, external.SHA256)
+	}
+	return hexDigest([]byte(strings.Join(digests, "\n")))
+}
+
+// ExternalData are the paths of the files beside a graph that hold its larger
+// weights.
+func (b *Bundle) ExternalData(name GraphName) (paths []string) {
+	for _, external := range b.Manifest.Graphs.file(name).ExternalData {
+		paths = append(paths, filepath.Join(b.Dir, external.File))
+	}
+	return paths
+}
+
 // HasExternalData says that a graph takes weights from files beside it.
 func (b *Bundle) HasExternalData(name GraphName) bool {
 	return len(b.Manifest.Graphs.file(name).ExternalData) > 0

@@ -67,6 +67,9 @@ func (m Manifest) signature(name GraphName) signature {
 	panic("engines: no graph " + string(name))
 }
 
+// Inputs are those that a graph must have, by the contract.
+func (m Manifest) Inputs(name GraphName) []Tensor { return m.signature(name).inputs }
+
 // Bind checks a graph's inputs and outputs, as its metadata give them, against
 // the contract. It returns those that the contract names, in the contract's
 // order; the inputs' types are the graph's. Dimensions that the graph leaves

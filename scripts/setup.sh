@@ -62,6 +62,17 @@ if ! go mod download >"$log" 2>&1; then
 fi
 rm "$log"
 
+# TensorRT's headers: with them gladd is built with TensorRT, which itself is
+# looked for at run time.
+if command -v cargo >/dev/null; then
+	scripts/tensorrt-headers.sh || {
+		[ "${1:-}" != tests ] || stop "the tests need TensorRT's headers."
+		say "gladd is built without TensorRT."
+	}
+else
+	[ -d lib/tensorrt-headers ] || say "Cargo was not found, which fetches TensorRT's headers: gladd is built without TensorRT."
+fi
+
 # A library of the user's own is used as it is.
 if [ -n "${GLADD_ONNXRUNTIME_LIBRARY:-}" ]; then
 	[ -e "$GLADD_ONNXRUNTIME_LIBRARY" ] || stop "GLADD_ONNXRUNTIME_LIBRARY names $GLADD_ONNXRUNTIME_LIBRARY, which does not exist."

@@ -6,6 +6,7 @@ import (
 
 	"gladd/engines"
 	"gladd/engines/onnxruntime"
+	"gladd/engines/tensorrt"
 )
 
 // The backends that a user can ask for.
@@ -13,7 +14,7 @@ const (
 	BackendAuto            = "auto"
 	BackendONNXRuntime     = onnxruntime.Name
 	BackendONNXRuntimeCUDA = onnxruntime.NameCUDA
-	BackendTensorRT        = "tensorrt"
+	BackendTensorRT        = tensorrt.Name
 )
 
 // EngineOptions say what runs the networks.
@@ -23,29 +24,54 @@ type EngineOptions struct {
 	Threads int
 	// ONNXRuntimeLibrary is the path of the shared library; empty: looked for.
 	ONNXRuntimeLibrary string
+	// TensorRT is for the backend of that name.
+	TensorRT TensorRTOptions
+}
+
+// TensorRTOptions say where TensorRT is and where its engines are kept.
+type TensorRTOptions struct {
+	Library     string // path of the shared library; empty: looked for
+	CUDALibrary string // path of the GPU driver's; empty: looked for
+	CacheDir    string
+	Precision   string // fp16 | fp32; empty: fp16
+	Progress    func(tensorrt.Progress)
+}
+
+// OpenTensorRT opens the backend that builds and runs engines.
+func OpenTensorRT(options TensorRTOptions, log *slog.Logger) (*tensorrt.Backend, error) {
+	return tensorrt.New(tensorrt.Options{
+		Library:     options.Library,
+		CUDALibrary: options.CUDALibrary,
+		CacheDir:    options.CacheDir,
+		Precision:   options.Precision,
+		Progress:    options.Progress,
+		OnHung:      func(err error) { log.Error("the GPU hangs", "error", err) },
+		Log:         log,
+	})
 }
 
 // openBackend opens the backend that was asked for, or chooses one and says
 // which and why.
 func openBackend(options EngineOptions, log *slog.Logger) (engines.Backend, error) {
 	switch options.Backend {
-	case BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA:
+	case BackendONNXRuntime, BackendONNXRuntimeCUDA:
+	case BackendAuto:
+		backend, err := OpenTensorRT(options.TensorRT, log)
+		if err == nil {
+			log.Info("backend tensorrt chosen", "reason", "TensorRT and a GPU are here")
+			return backend, nil
+		}
+		log.Info("backend onnxruntime chosen", "reason", tensorrt.Missing(err))
+		log.Debug("backend tensorrt cannot be used", "error", err)
 	case BackendTensorRT:
-		return nil, fmt.Errorf("backend %s: this version of gladd does not have it; use %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA)
+		return OpenTensorRT(options.TensorRT, log)
 	default:
 		return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
 	}
-	backend, err := onnxruntime.New(onnxruntime.Options{
+	return onnxruntime.New(onnxruntime.Options{
 		Library: options.ONNXRuntimeLibrary,
 		CUDA:    options.Backend == BackendONNXRuntimeCUDA,
 		Threads: options.Threads,
 		Log:     log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	if options.Backend == BackendAuto {
-		log.Info("backend onnxruntime chosen", "reason", "this version of gladd has no TensorRT backend")
-	}
-	return backend, nil
 }

@@ -21,7 +21,12 @@ import (
 
 func openModel(t testing.TB, bundle *engines.Bundle) *inspection.Model {
 	t.Helper()
-	opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.DiscardHandler))
+	return openModelOn(t, bundle, app.EngineOptions{Backend: app.BackendONNXRuntime, ONNXRuntimeLibrary: enginetest.Library(t)})
+}
+
+func openModelOn(t testing.TB, bundle *engines.Bundle, options app.EngineOptions) *inspection.Model {
+	t.Helper()
+	opened, err := app.OpenEngines(options, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +117,14 @@ func compareArrays(t *testing.T, name string, found, want []float32, tolerance f
 // The official code's values on the golden bundle, within the tolerances that
 // stand beside them.
 func TestGoldenTinyA(t *testing.T) {
+	model := openModel(t, enginetest.Load(t, enginetest.TinyA(t)))
+	goldenTinyA(t, model, 1)
+}
+
+// goldenTinyA compares a model with the official code's values, within so many
+// times the tolerances.
+func goldenTinyA(t *testing.T, model *inspection.Model, times float64) {
+	t.Helper()
 	dir := enginetest.TinyA(t)
 	var golden struct {
 		Tolerance struct {
@@ -126,7 +139,6 @@ func TestGoldenTinyA(t *testing.T) {
 	if len(golden.Images) != 6 {
 		t.Fatalf("want 6 images, found %d", len(golden.Images))
 	}
-	model := openModel(t, enginetest.Load(t, dir))
 	for name, want := range golden.Images {
 		t.Run(name, func(t *testing.T) {
 			path := func(kind string) string { return filepath.Join(dir, "golden", name+"."+kind+".npy") }
@@ -135,10 +147,10 @@ func TestGoldenTinyA(t *testing.T) {
 			if outcome.Evaluation != verdict.Undefined || outcome.Reason.Code != verdict.ReasonUncalibrated {
 				t.Errorf("want Undefined, uncalibrated, found %s, %v", outcome.Evaluation, outcome.Reason)
 			}
-			want.compare(t, outcome.Result, golden.Tolerance.Gate)
-			compareArrays(t, "anomaly map", outcome.Result.AnomalyMap, readArray(t, path("anomaly_map"), 64, 64), golden.Tolerance.AnomalyMap)
-			compareArrays(t, "reconstruction", outcome.Result.Reconstruction, readArray(t, path("reconstruction"), 3, 64, 64), golden.Tolerance.Reconstruction)
-			compareArrays(t, "latent", outcome.Result.Latent, readArray(t, path("latent_final"), 4, 8, 8), 1e-3)
+			want.compare(t, outcome.Result, times*golden.Tolerance.Gate)
+			compareArrays(t, "anomaly map", outcome.Result.AnomalyMap, readArray(t, path("anomaly_map"), 64, 64), times*golden.Tolerance.AnomalyMap)
+			compareArrays(t, "reconstruction", outcome.Result.Reconstruction, readArray(t, path("reconstruction"), 3, 64, 64), times*golden.Tolerance.Reconstruction)
+			compareArrays(t, "latent", outcome.Result.Latent, readArray(t, path("latent_final"), 4, 8, 8), times*1e-3)
 		})
 	}
 }
@@ -289,7 +301,7 @@ func TestOpenEnginesRefuses(t *testing.T) {
 		options app.EngineOptions
 		want    string
 	}{
-		"TensorRT":         {app.EngineOptions{Backend: "tensorrt"}, "backend tensorrt: this version of gladd does not have it; use auto, onnxruntime or onnxruntime-cuda"},
+		"TensorRT":         {app.EngineOptions{Backend: "tensorrt", TensorRT: app.TensorRTOptions{CUDALibrary: "/nowhere/libcuda.so.1"}}, "backend tensorrt: CUDA driver library: /nowhere/libcuda.so.1"},
 		"CUDA":             {app.EngineOptions{Backend: "onnxruntime-cuda", ONNXRuntimeLibrary: enginetest.Library(t)}, "backend onnxruntime-cuda: no libonnxruntime_providers_cuda.so beside the library; expected the GPU build of ONNX Runtime"},
 		"unknown backend":  {app.EngineOptions{Backend: "openvino"}, `backend "openvino": expected auto, onnxruntime`},
 		"library not here": {app.EngineOptions{Backend: "auto", ONNXRuntimeLibrary: "/nowhere.so"}, "ONNX Runtime library /nowhere.so"},
@@ -304,7 +316,10 @@ func TestOpenEnginesRefuses(t *testing.T) {
 
 func TestEngines(t *testing.T) {
 	var log strings.Builder
-	opened, err := app.OpenEngines(app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.NewTextHandler(&log, nil)))
+	opened, err := app.OpenEngines(app.EngineOptions{
+		Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t),
+		TensorRT: app.TensorRTOptions{CUDALibrary: "/nowhere/libcuda.so.1"},
+	}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +337,7 @@ func TestEngines(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if !strings.Contains(log.String(), "onnxruntime") || !strings.Contains(log.String(), "no TensorRT") {
+	if !strings.Contains(log.String(), "onnxruntime") || !strings.Contains(log.String(), "no NVIDIA driver is here") {
 		t.Errorf("it says which backend was chosen and why; found %s", &log)
 	}
 }

@@ -44,6 +44,19 @@ func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
 	return e.networks[bundle.ModelDigest]
 }
 
+// OpenNetworks makes a bundle's networks ready, without the rest of a model. They
+// end with the engines.
+func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
+	if networks, open := e.networks[bundle.ModelDigest]; open {
+		return networks, nil
+	}
+	networks, err := e.backend.Open(ctx, bundle)
+	if err == nil {
+		e.networks[bundle.ModelDigest] = networks
+	}
+	return networks, err
+}
+
 // OpenModel makes a bundle ready to inspect in a mode, by some plans, the best
 // first; none: those of the mode. The model ends with the engines.
 func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (*inspection.Model, error) {
@@ -52,12 +65,9 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 	if err != nil {
 		return nil, err
 	}
-	networks, open := e.networks[bundle.ModelDigest]
-	if !open {
-		if networks, err = e.backend.Open(ctx, bundle); err != nil {
-			return nil, err
-		}
-		e.networks[bundle.ModelDigest] = networks
+	networks, err := e.OpenNetworks(ctx, bundle)
+	if err != nil {
+		return nil, err
 	}
 	model := &inspection.Model{Bundle: bundle, Mode: mode, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	options := inspection.Options{Models: networks, Parameters: model.Parameters, Log: e.log}

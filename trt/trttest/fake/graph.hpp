@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -183,7 +184,51 @@ public:
 				}
 			}
 		}
+		if (std::find(resolved.begin(), resolved.end(), -1) != resolved.end()) {
+			return observed(output, shapes, resolved);
+		}
 		return resolved;
+	}
+
+	// observed runs the graph on zeros to see the shape of an output that the ONNX
+	// file leaves open. TensorRT infers it.
+	Shape observed(const Value &output, const std::map<std::string, Shape> &shapes, const Shape &unknown) const {
+		OrtMemoryInfo *memory;
+		check(ort()->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
+		std::vector<std::vector<char>> zeros(inputs.size());
+		std::vector<OrtValue *> values(inputs.size());
+		std::vector<const char *> names(inputs.size());
+		bool known = true;
+		for (size_t i = 0; i < inputs.size() && known; i++) {
+			auto set = shapes.find(inputs[i].name);
+			known = set != shapes.end();
+			if (!known) {
+				break;
+			}
+			size_t bytes = element_size(inputs[i].type);
+			for (int64_t dimension : set->second) {
+				bytes *= dimension;
+			}
+			zeros[i].resize(bytes);
+			names[i] = inputs[i].name.c_str();
+			check(ort()->CreateTensorWithDataAsOrtValue(memory, zeros[i].data(), bytes, set->second.data(), set->second.size(), inputs[i].type, &values[i]));
+		}
+		Shape found = unknown;
+		if (known) {
+			const char *name = output.name.c_str();
+			OrtValue *value = nullptr;
+			check(ort()->Run(session, nullptr, names.data(), values.data(), values.size(), &name, 1, &value));
+			OrtTensorTypeAndShapeInfo *info;
+			check(ort()->GetTensorTypeAndShape(value, &info));
+			check(ort()->GetDimensions(info, found.data(), found.size()));
+			ort()->ReleaseTensorTypeAndShapeInfo(info);
+			ort()->ReleaseValue(value);
+		}
+		for (OrtValue *value : values) {
+			ort()->ReleaseValue(value);
+		}
+		ort()->ReleaseMemoryInfo(memory);
+		return found;
 	}
 
 	void run(const std::vector<void *> &addresses, const std::vector<Shape> &shapes) const {

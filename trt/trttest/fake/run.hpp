@@ -106,11 +106,13 @@ struct Context : IExecutionContext {
 			job->shapes.push_back(resolved);
 		}
 		using Enqueue = int (*)(void *, void (*)(void *), void *, void (*)(void *));
-		static const Enqueue enqueue = [] {
-			const char *path = getenv("FAKE_TRT_CUDA");
-			void *library = path ? dlopen(path, RTLD_NOW) : RTLD_DEFAULT;
-			return library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
-		}();
+		// Not kept: each test may have a driver of its own.
+		const char *path = getenv("FAKE_TRT_CUDA");
+		void *library = path ? dlopen(path, RTLD_NOW | RTLD_NOLOAD) : RTLD_DEFAULT;
+		const auto enqueue = library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
+		if (path && library) {
+			dlclose(library); // it stays: somebody else opened it
+		}
 		if (enqueue) {
 			return enqueue(stream, Job::run, job.release(), Job::drop) == 0;
 		}

@@ -1,0 +1,103 @@
+//go:build tensorrt
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gladd/engines/enginetest"
+	"gladd/trt/cuda/cudatest"
+	"gladd/trt/trttest"
+)
+
+// withGPU gives the commands of a test a GPU and TensorRT, both fakes whose
+// engines compute what ONNX Runtime computes.
+func withGPU(t *testing.T) (cache string) {
+	t.Helper()
+	driver := cudatest.Library(t)
+	driver.Set("memory_bytes", 1<<30)
+	driver.Set("pinned_bytes", 1<<30)
+	cache = filepath.Join(t.TempDir(), "engines")
+	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	t.Setenv("GLADD_CUDA_LIBRARY", driver.Path)
+	t.Setenv("GLADD_TENSORRT_LIBRARY", trttest.Make(t, trttest.V10_3))
+	t.Setenv("GLADD_ENGINE_CACHE", cache)
+	t.Cleanup(trttest.Cleanup)
+	return cache
+}
+
+func TestEngines(t *testing.T) {
+	cache := withGPU(t)
+	bundle := enginetest.TinyA(t)
+	expect := func(want string, code int, arguments ...string) string {
+		t.Helper()
+		found, stdout, stderr := gladd(t, append([]string{"engines"}, arguments...)...)
+		if found != code || !strings.Contains(stdout+stderr, want) {
+			t.Fatalf("gladd engines %s: expected exit code %d and %q, found %d: %s%s", strings.Join(arguments, " "), code, want, found, stdout, stderr)
+		}
+		return stdout
+	}
+	expect("no engines in "+cache, 0, "list")
+	expect("5 engines built, 0 were there: TensorRT 10.3.0", 0, "build", "--bundle", bundle)
+	expect("0 engines built, 5 were there", 0, "build", "--bundle", bundle)
+	expect("5 engines built, 0 were there", 0, "build", "--bundle", bundle, "--anew")
+	list := expect("Fake Orin (8.7)", 0, "list")
+	if rows := strings.Count(list, "\n"); rows != 6 || !strings.Contains(list, "vae_decoder  fp16       1,2-8") {
+		t.Errorf("expected a head and 5 engines, found\n%s", list)
+	}
+	expect("within 5 %: TensorRT 10.3.0", 0, "verify", "--bundle", bundle)
+	expect("differ from ONNX Runtime by more than", 1, "verify", "--bundle", bundle, "--tolerance", "1e-7")
+
+	// A plan that was damaged is built again before it is used.
+	plans, err := filepath.Glob(filepath.Join(cache, "*.plan"))
+	if err != nil || len(plans) != 5 {
+		t.Fatalf("expected 5 plans, found %v, %v", plans, err)
+	}
+	enginetest.WriteFile(t, plans[0], []byte("damaged"))
+	expect("1 engines built, 4 were there", 0, "build", "--bundle", bundle)
+
+	expect("0.0 MB freed", 0, "prune", "--bundle", bundle)
+	expect("0 engines built, 5 were there", 0, "build", "--bundle", bundle)
+	expect("MB freed in "+cache, 0, "prune", "--bundle", enginetest.Micro(t))
+	expect("no engines in "+cache, 0, "list")
+	expect("no such folder", 2, "build", "--bundle", filepath.Join(cache, "nothing"))
+}
+
+// The program chooses TensorRT where it is, and a threshold that was learned on
+// another backend does not serve it.
+func TestInspectOnTensorRT(t *testing.T) {
+	withGPU(t)
+	bundle := enginetest.TinyA(t)
+	picture := filepath.Join(bundle, "images", "good_0.png")
+	inspect := func(backend string) (line map[string]any, stderr string) {
+		t.Helper()
+		code, stdout, stderr := gladd(t, "inspect", "--bundle", bundle, "--backend", backend, picture)
+		if code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+		if err := json.Unmarshal([]byte(stdout), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line, stderr
+	}
+	processors, _ := inspect("onnxruntime")
+	gpu, stderr := inspect("auto")
+	method := gpu["method"].(map[string]any)
+	if method["backend"] != "tensorrt" || method["precision"] != "fp16" || !strings.Contains(stderr, "backend tensorrt chosen") {
+		t.Errorf("expected tensorrt, fp16, found %v; %s", method, stderr)
+	}
+	if gpu["switch_timestep"] != processors["switch_timestep"] {
+		t.Errorf("switch: expected %v, found %v", processors["switch_timestep"], gpu["switch_timestep"])
+	}
+	difference := gpu["score"].(float64) - processors["score"].(float64)
+	if difference == 0 || difference > 0.02 || difference < -0.02 {
+		t.Errorf("score: expected about %v and not the same, found %v", processors["score"], gpu["score"])
+	}
+	if _, err := os.Stat(os.Getenv("GLADD_ENGINE_CACHE")); err != nil {
+		t.Error(err)
+	}
+}

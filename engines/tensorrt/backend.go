@@ -1,0 +1,262 @@
+// Package tensorrt runs a bundle's networks on TensorRT, on an NVIDIA GPU, in
+// FP16. Engines are built from the bundle's graphs once for each GPU and version of
+// TensorRT and kept in a [Cache].
+package tensorrt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"gladd/engines"
+	"gladd/trt"
+	"gladd/trt/cuda"
+)
+
+// Name is the backend's name in configurations, calibrations and verdicts.
+const Name = "tensorrt"
+
+// The precisions that engines are built in. FP16 is what the backend is for; FP32
+// is there to compare with.
+const (
+	FP16 = "fp16"
+	FP32 = "fp32"
+)
+
+// Options of the backend. The zero value looks for the libraries in the usual
+// places.
+type Options struct {
+	Library     string // path of libnvinfer or libtensorrt_rtx; empty: looked for
+	CUDALibrary string // path of the driver's libcuda.so.1; empty: looked for
+	CacheDir    string // where built engines are kept
+	Precision   string // FP16 | FP32; empty: FP16
+	// Timeout after which a call of the GPU counts as hung; 0: 30 s.
+	Timeout time.Duration
+	// OnHung is told of a call that hangs.
+	OnHung func(error)
+	// Progress is called while engines are built; nil: nobody is told.
+	Progress func(Progress)
+	// PlainLaunches calls the engines one by one instead of as CUDA graphs.
+	PlainLaunches bool
+	Log           *slog.Logger
+}
+
+// Backend is TensorRT on the first GPU.
+type Backend struct {
+	options Options
+	log     *slog.Logger
+	cache   *Cache
+
+	driver  *cuda.Driver
+	device  *cuda.Device
+	library *trt.Library
+
+	// turn is held by whoever uses what is below, or the GPU. A channel, so that
+	// waiting for it ends with the context.
+	turn     chan struct{}
+	runtime  *trt.Runtime // nil: lost with the GPU, made anew by recover
+	networks map[*Networks]struct{}
+	claimed  *os.File // the lock that says that the GPU is in use; nil: it is not held
+	closed   bool
+}
+
+var _ engines.Backend = (*Backend)(nil)
+
+// GPUError says that there is no GPU that TensorRT could run on.
+type GPUError struct{ Err error }
+
+func (e *GPUError) Error() string {
+	return fmt.Sprintf("backend %s: %v; without an NVIDIA GPU and its driver use backend onnxruntime", Name, e.Err)
+}
+
+func (e *GPUError) Unwrap() error { return e.Err }
+
+// Missing says in a few words what [New] lacked: the rest is in its error.
+func Missing(err error) string {
+	var driver *cuda.LibraryError
+	var gpu *cuda.NoDeviceError
+	var library *trt.LibraryError
+	switch {
+	case errors.As(err, &gpu):
+		return "no NVIDIA GPU is here"
+	case errors.As(err, &driver):
+		return "no NVIDIA driver is here"
+	case errors.As(err, &library) && !trt.Built:
+		return "this gladd was built without TensorRT"
+	case errors.As(err, &library):
+		return "no TensorRT is here"
+	}
+	return err.Error()
+}
+
+// New opens the driver, the GPU and TensorRT. Its errors are a [GPUError] or a
+// [trt.LibraryError].
+func New(options Options) (*Backend, error) {
+	if options.Precision == "" {
+		options.Precision = FP16
+	}
+	if options.Precision != FP16 && options.Precision != FP32 {
+		return nil, fmt.Errorf("backend %s: precision: expected %s or %s, found %q", Name, FP16, FP32, options.Precision)
+	}
+	log := options.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	b := &Backend{options: options, log: log, cache: NewCache(options.CacheDir), turn: make(chan struct{}, 1), networks: map[*Networks]struct{}{}}
+	if err := b.open(); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	b.claim()
+	log.Debug("TensorRT opened", "version", b.library.Version().String(), "library", b.library.Path(), "gpu", b.device.Properties().Name, "cuda", b.driver.Version().String())
+	return b, nil
+}
+
+func (b *Backend) open() (err error) {
+	// The GPU first: without one, some versions of TensorRT crash.
+	if b.driver, err = cuda.Open(cuda.Options{Library: b.options.CUDALibrary, Log: b.log}); err != nil {
+		return &GPUError{err}
+	}
+	if _, err = b.driver.Devices(); err != nil {
+		return &GPUError{err}
+	}
+	if b.library, err = trt.Open(trt.Options{Library: b.options.Library, Log: b.log}); err != nil {
+		return err
+	}
+	b.device, err = b.driver.OpenDevice(0, cuda.DeviceOptions{HangTimeout: b.options.Timeout, OnHung: b.options.OnHung, Log: b.log})
+	if err != nil {
+		return &GPUError{err}
+	}
+	return nil
+}
+
+// claim says to others that this program uses the GPU, and warns if another does:
+// both work, but they share its memory and its time.
+func (b *Backend) claim() {
+	err := os.MkdirAll(b.cache.Dir(), 0o755)
+	var file *os.File
+	if err == nil {
+		file, err = os.OpenFile(filepath.Join(b.cache.Dir(), b.device.Properties().UUID+".gpu"), os.O_CREATE|os.O_RDWR, 0o644)
+	}
+	if err != nil {
+		b.log.Debug("whether another gladd uses the GPU is not known", "error", err)
+		return
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		b.log.Warn("another gladd uses this GPU: they share its memory and its time, and parts take longer", "gpu", b.device.Properties().Name)
+		return
+	}
+	b.claimed = file
+}
+
+// String names the library's version and place, and the GPU.
+func (b *Backend) String() string {
+	return fmt.Sprintf("%s (%s) on %s", b.library.Version(), b.library.Path(), b.device.Properties().Name)
+}
+
+// Cache is where the backend's engines are kept.
+func (b *Backend) Cache() *Cache { return b.cache }
+
+// Close frees the GPU. It may be called twice.
+func (b *Backend) Close() error {
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	var errs []error
+	for networks := range b.networks {
+		errs = append(errs, networks.unload())
+	}
+	if b.runtime != nil {
+		errs = append(errs, b.runtime.Close())
+	}
+	if b.device != nil {
+		errs = append(errs, b.device.Close())
+	}
+	if b.library != nil {
+		errs = append(errs, b.library.Close())
+	}
+	if b.driver != nil {
+		errs = append(errs, b.driver.Close())
+	}
+	if b.claimed != nil {
+		errs = append(errs, b.claimed.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Open implements [engines.Backend]. Engines that the cache lacks are built first,
+// which takes minutes.
+func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
+	if _, err := b.Build(ctx, bundle, false); err != nil {
+		return nil, err
+	}
+	networks := &Networks{
+		backend: b,
+		bundle:  bundle,
+		runtime: engines.Runtime{Backend: Name, Precision: b.options.Precision, Library: b.String()},
+	}
+	err := b.exclusively(ctx, func() error {
+		b.networks[networks] = struct{}{}
+		return networks.load(ctx)
+	})
+	if err != nil {
+		return nil, errors.Join(err, networks.Close())
+	}
+	return networks, nil
+}
+
+// exclusively runs a function while nobody else uses the GPU. It waits no longer
+// than the context allows.
+func (b *Backend) exclusively(ctx context.Context, run func() error) error {
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if b.closed {
+		return errClosed
+	}
+	return run()
+}
+
+// working makes sure that the GPU can be used: after an error that ended its
+// context, everything on it is made anew. The caller has the turn.
+func (b *Backend) working(ctx context.Context) error {
+	if lost := b.device.Lost(); lost != nil {
+		b.log.Warn("GPU lost: its context and all engines are made anew", "error", lost)
+		// Before the context ends: afterwards TensorRT would free what is gone.
+		for networks := range b.networks {
+			if err := networks.unload(); err != nil {
+				b.log.Debug("freeing a lost engine failed, as expected", "error", err)
+			}
+		}
+		if b.runtime != nil {
+			if err := b.runtime.Close(); err != nil {
+				b.log.Debug("freeing the lost runtime failed, as expected", "error", err)
+			}
+			b.runtime = nil
+		}
+		if err := b.device.Reset(ctx); err != nil {
+			return fmt.Errorf("GPU lost (%w), and its context could not be made anew: %w", lost, err)
+		}
+	}
+	if b.runtime != nil {
+		return nil
+	}
+	return b.device.Do(ctx, "make TensorRT's runtime", func(*cuda.Thread) (err error) {
+		b.runtime, err = b.library.NewRuntime()
+		return err
+	})
+}

@@ -1,0 +1,225 @@
+package tensorrt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gladd/engines"
+	"gladd/engines/mixed"
+	"gladd/trt"
+)
+
+// maxBatch is the most samples that an engine takes in one call; more are given to
+// it in parts.
+const maxBatch = 8
+
+// batches is a range of batch sizes that an engine is optimized for.
+type batches struct{ min, opt, max int }
+
+func (r batches) String() string {
+	if r.min == r.max {
+		return strconv.Itoa(r.min)
+	}
+	return fmt.Sprintf("%d-%d", r.min, r.max)
+}
+
+// ranges of a network's batch sizes, one optimization profile each. One sample at a
+// time is what almost all calls are, a comparison's two pictures in the decoder.
+func (b *Backend) ranges(name engines.GraphName) []batches {
+	switch {
+	case name == engines.VAEEncoder || name == engines.DINOScore:
+		return []batches{{1, 1, 1}} // once a part
+	case b.library.Version().Major == 8:
+		// Two contexts cannot share a profile there, and each batch has one.
+		return []batches{{1, 1, 1}, {2, 2, 2}}
+	case name == engines.VAEDecoder:
+		return []batches{{1, 1, 1}, {2, 2, maxBatch}}
+	}
+	return []batches{{1, 1, 1}, {2, 4, maxBatch}}
+}
+
+// Key of the plan that serves one of a bundle's networks here.
+func (b *Backend) Key(bundle *engines.Bundle, name engines.GraphName) Key {
+	gpu := b.device.Properties()
+	var ranges []string
+	for _, each := range b.ranges(name) {
+		ranges = append(ranges, each.String())
+	}
+	return Key{
+		Graph:        bundle.GraphDigest(name),
+		Conversion:   b.conversion(name),
+		TensorRT:     b.library.Version().String(),
+		GPU:          gpu.Name,
+		ComputeMajor: gpu.ComputeMajor,
+		ComputeMinor: gpu.ComputeMinor,
+		Precision:    b.options.Precision,
+		Batches:      strings.Join(ranges, ","),
+	}
+}
+
+// Progress of building a bundle's engines.
+type Progress struct {
+	Network     engines.GraphName
+	Done, Count int // engines that are ready, of how many
+	// Phase of TensorRT's work, and how much of it is done, 0 to 1; empty: it tells
+	// none.
+	Phase string
+	Share float64
+}
+
+// Build makes sure that the cache holds engines for all of a bundle's networks, or
+// builds all anew, and returns how many were built. Only one program builds at a
+// time; another waits and then finds what it needs.
+func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) (built int, err error) {
+	missing, err := b.missing(bundle, anew)
+	if err != nil || len(missing) == 0 {
+		return 0, err
+	}
+	unlock, err := b.cache.Lock(ctx, func() { b.log.Info("another gladd builds engines; waiting for it", "cache", b.cache.Dir()) })
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if missing, err = b.missing(bundle, anew); err != nil {
+		return 0, err
+	}
+	for i, name := range missing {
+		progress := Progress{Network: name, Done: len(engines.GraphNames) - len(missing) + i, Count: len(engines.GraphNames)}
+		// Serving waits: building takes most of the memory and of the GPU.
+		err := b.exclusively(ctx, func() error { return b.build(ctx, bundle, name, progress) })
+		if err != nil {
+			return built, fmt.Errorf("%s: build the engine of %s: %w", bundle.Graph(name).Path, name, err)
+		}
+		built++
+	}
+	return built, nil
+}
+
+// missing are the networks without an engine in the cache.
+func (b *Backend) missing(bundle *engines.Bundle, all bool) (names []engines.GraphName, err error) {
+	for _, name := range engines.GraphNames {
+		_, _, err := b.cache.Get(b.Key(bundle, name))
+		var missing *MissingError
+		switch {
+		case err != nil && !errors.As(err, &missing):
+			return nil, err
+		case err != nil && missing.Err != nil:
+			b.log.Warn("an engine cannot be used and is built again", "network", string(name), "error", missing.Err)
+		}
+		if all || err != nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engines.GraphName, progress Progress) error {
+	key := b.Key(bundle, name)
+	began := time.Now()
+	b.log.Info("building an engine", "network", string(name), "bundle", bundle.Manifest.Name, "for", b.String(), "precision", key.Precision)
+	b.tell(progress)
+	graph, path, remove, err := b.convert(bundle, name)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	timing, err := b.cache.Timing(key)
+	if err != nil {
+		b.log.Warn("times of earlier builds cannot be read; this one takes longer", "error", err)
+	}
+	plan, err := b.library.Build(ctx, trt.BuildOptions{
+		Network:     graph,
+		Path:        path,
+		Profiles:    b.profiles(bundle, name),
+		FP16:        b.options.Precision == FP16,
+		TimingCache: timing,
+		Progress: func(p trt.Progress) {
+			if len(p.Phases) > 0 && p.Phases[0].Steps > 0 {
+				progress.Phase, progress.Share = p.Phases[0].Name, float64(p.Phases[0].Step)/float64(p.Phases[0].Steps)
+			}
+			b.tell(progress)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	manifest := bundle.Manifest
+	entry := Entry{
+		Key: key, At: began.UTC(), Seconds: time.Since(began).Seconds(),
+		For: purpose{Bundle: manifest.Name, Version: manifest.Version, Network: string(name)},
+	}
+	if err := b.cache.Put(entry, plan.Data); err != nil {
+		return err
+	}
+	if len(plan.TimingCache) > 0 {
+		if err := b.cache.PutTiming(key, plan.TimingCache); err != nil {
+			b.log.Warn("the times of this build are not kept; the next one takes longer", "error", err)
+		}
+	}
+	b.log.Info("engine built", "network", string(name), "seconds", entry.Seconds, "bytes", len(plan.Data))
+	progress.Done, progress.Phase, progress.Share = progress.Done+1, "", 0
+	b.tell(progress)
+	return nil
+}
+
+func (b *Backend) tell(progress Progress) {
+	if b.options.Progress != nil {
+		b.options.Progress(progress)
+	}
+}
+
+// profiles of an engine: its inputs' shapes for each range of batch sizes.
+func (b *Backend) profiles(bundle *engines.Bundle, name engines.GraphName) []trt.Profile {
+	var profiles []trt.Profile
+	for _, each := range b.ranges(name) {
+		ranges := map[string]trt.Range{}
+		for _, input := range bundle.Manifest.Inputs(name) {
+			shape := func(batch int) []int64 { return append([]int64{int64(batch)}, input.Dimensions[1:]...) }
+			ranges[input.Name] = trt.Range{Min: shape(each.min), Opt: shape(each.opt), Max: shape(each.max)}
+		}
+		profiles = append(profiles, trt.Profile{Ranges: ranges})
+	}
+	return profiles
+}
+
+// conversion names what is done to a graph before TensorRT gets it.
+func (b *Backend) conversion(name engines.GraphName) string {
+	var steps []string
+	if name == engines.VAEDecoder {
+		steps = append(steps, fmt.Sprintf("energy/%d", energyVersion))
+	}
+	if b.halves() {
+		steps = append(steps, fmt.Sprintf("mixed/%d", mixed.Version))
+	}
+	return strings.Join(steps, ",")
+}
+
+// halves says whether the graph itself must be of FP16: 8.x chooses the precision of
+// each layer by itself.
+func (b *Backend) halves() bool {
+	return b.options.Precision == FP16 && b.library.Version().Major != 8
+}
+
+// Engines are the keys of a bundle's plans here, in the order of their use.
+func (b *Backend) Engines(bundle *engines.Bundle) map[engines.GraphName]Key {
+	keys := map[engines.GraphName]Key{}
+	for _, name := range engines.GraphNames {
+		keys[name] = b.Key(bundle, name)
+	}
+	return keys
+}
+
+// Prune removes all engines but those of some bundles here.
+func (b *Backend) Prune(ctx context.Context, bundles ...*engines.Bundle) (freed int64, err error) {
+	var keep []Key
+	for _, bundle := range bundles {
+		keep = slices.AppendSeq(keep, maps.Values(b.Engines(bundle)))
+	}
+	return b.cache.Prune(ctx, keep)
+}

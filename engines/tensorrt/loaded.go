@@ -1,0 +1,289 @@
+package tensorrt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gladd/engines"
+	"gladd/trt"
+	"gladd/trt/cuda"
+)
+
+// loaded is a bundle's networks on the GPU. All of it is used on the device's
+// thread, except what load does.
+type loaded struct {
+	backend *Backend
+	bundle  *engines.Bundle
+
+	networks map[engines.GraphName]*network
+	stream   *cuda.Stream
+	scratch  *cuda.Memory // what an engine computes in; they run one after the other
+	tensors  map[string]*tensor
+	routines map[routineKey]*routine
+}
+
+// network is one engine.
+type network struct {
+	graph   engines.Graph
+	engine  *trt.Engine
+	inputs  []engines.Tensor // in the contract's order
+	outputs []engines.Tensor
+	ranges  []batches
+	// A context belongs to one batch size: a CUDA graph remembers the state of the
+	// context that it was captured from.
+	contexts map[int]*trt.Context
+}
+
+// tensor is memory that engines read and write, and its page-locked counterpart.
+type tensor struct {
+	device *cuda.Memory
+	host   *cuda.Pinned
+	sample int  // bytes of one sample
+	whole  bool // holds whole numbers (int64), not float32
+}
+
+// readyTimeout is how long first calls may take, in which the driver loads the
+// engines' code.
+const readyTimeout = 5 * time.Minute
+
+// load reads a bundle's engines from the cache and makes everything that its calls
+// need, so that nothing is left to be allocated by the first part.
+func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (l *loaded, err error) {
+	l = &loaded{
+		backend: b, bundle: bundle,
+		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[routineKey]*routine{},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return l.free() }))
+			l = nil
+		}
+	}()
+	for _, name := range engines.GraphNames {
+		plan, _, err := b.cache.Get(b.Key(bundle, name))
+		if err != nil {
+			return nil, err
+		}
+		// Not one of the device's calls, which are expected to be short: a large
+		// engine takes a while.
+		if err := l.add(name, plan); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return l, b.device.DoWithin(ctx, "make the engines ready", readyTimeout, func(thread *cuda.Thread) error {
+		if err := l.allocate(thread); err != nil {
+			return err
+		}
+		return l.warmUp(thread)
+	})
+}
+
+// add loads an engine and checks what it takes and gives.
+func (l *loaded) add(name engines.GraphName, plan []byte) error {
+	graph := l.bundle.Graph(name)
+	engine, err := l.backend.runtime.Deserialize(plan)
+	if err != nil {
+		return fmt.Errorf("%s: engine of %s: %w", graph.Path, name, err)
+	}
+	added := &network{graph: graph, engine: engine, ranges: l.backend.ranges(name), contexts: map[int]*trt.Context{}}
+	l.networks[name] = added
+	var inputs, outputs []engines.Tensor
+	for _, each := range engine.Tensors() {
+		found := engines.Tensor{Name: each.Name, Type: each.Type, Dimensions: each.Shape}
+		if each.Input {
+			inputs = append(inputs, found)
+		} else {
+			outputs = append(outputs, found)
+		}
+	}
+	// TensorRT may know that the batch is 1.
+	for _, list := range [][]engines.Tensor{inputs, outputs} {
+		for _, each := range list {
+			if len(each.Dimensions) > 0 && each.Dimensions[0] == 1 && l.backend.most(name) == 1 {
+				each.Dimensions[0] = -1
+			}
+		}
+	}
+	if added.inputs, added.outputs, err = l.bundle.Manifest.Bind(graph, inputs, outputs); err != nil {
+		return err
+	}
+	if name == engines.VAEDecoder {
+		at := slices.IndexFunc(outputs, func(each engines.Tensor) bool { return each.Name == energyOutput })
+		if at < 0 {
+			return fmt.Errorf("%s: engine of %s: expected output %q, found none; build it again: gladd engines build --anew", graph.Path, name, energyOutput)
+		}
+		added.outputs = append(added.outputs, engines.Tensor{Name: energyOutput, Type: "float", Dimensions: []int64{-1}})
+	}
+	if found, want := engine.Profiles(), len(added.ranges); found != want {
+		return fmt.Errorf("%s: engine of %s: expected %d optimization profiles, found %d; build it again: gladd engines build --anew", graph.Path, name, want, found)
+	}
+	return nil
+}
+
+// place is where a network's tensor lives. Networks that hand one to the next share
+// it: the gate reads the pictures where the decoder put them.
+func place(network engines.GraphName, name string) string {
+	switch {
+	case network == engines.VAEDecoder && name == "image":
+		return "decoded"
+	case network == engines.VAEEncoder && name == "image", network == engines.DINOScore && name == "test_image":
+		return "picture"
+	}
+	return string(network) + "." + name
+}
+
+func (l *loaded) allocate(thread *cuda.Thread) (err error) {
+	if l.stream, err = thread.NewStream(); err != nil {
+		return err
+	}
+	scratch := int64(1)
+	for _, name := range engines.GraphNames {
+		added := l.networks[name]
+		scratch = max(scratch, added.engine.DeviceMemory())
+		for _, each := range slices.Concat(added.inputs, added.outputs) {
+			at := place(name, each.Name)
+			if name == engines.DINOGate && each.Name != "anomaly_map" || l.tensors[at] != nil {
+				continue // the decoder's
+			}
+			made := &tensor{whole: each.Type == "int64", sample: 4 * each.Len()}
+			if made.whole {
+				made.sample *= 2
+			}
+			bytes := l.backend.most(name) * made.sample
+			l.tensors[at] = made
+			if made.device, err = thread.Alloc(bytes); err != nil {
+				return fmt.Errorf("%s: memory for %s: %w", added.graph.Path, each.Name, err)
+			}
+			if made.host, err = thread.AllocPinned(bytes); err != nil {
+				return fmt.Errorf("%s: memory for %s: %w", added.graph.Path, each.Name, err)
+			}
+		}
+	}
+	if l.scratch, err = thread.Alloc(int(scratch)); err != nil {
+		return fmt.Errorf("memory that the engines compute in: %w", err)
+	}
+	return nil
+}
+
+// context of a network for a batch, with all addresses set.
+func (l *loaded) context(name engines.GraphName, batch int) (*trt.Context, error) {
+	network := l.networks[name]
+	if context := network.contexts[batch]; context != nil {
+		return context, nil
+	}
+	profile := slices.IndexFunc(network.ranges, func(r batches) bool { return r.min <= batch && batch <= r.max })
+	if profile < 0 {
+		return nil, fmt.Errorf("%s: expected a batch of at most %d, found %d", network.graph.Path, l.backend.most(name), batch)
+	}
+	context, err := network.engine.NewContext()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.bind(network, context, name, profile, batch); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: engine of %s for a batch of %d: %w", network.graph.Path, name, batch, err), context.Close())
+	}
+	network.contexts[batch] = context
+	return context, nil
+}
+
+func (l *loaded) bind(network *network, context *trt.Context, name engines.GraphName, profile, batch int) error {
+	if err := context.SetProfile(profile, l.stream.Handle()); err != nil {
+		return err
+	}
+	if err := l.stream.Synchronize(); err != nil {
+		return err
+	}
+	if err := context.SetDeviceMemory(l.scratch.Address(), int64(l.scratch.Size())); err != nil {
+		return err
+	}
+	for _, input := range network.inputs {
+		shape := append([]int64{int64(batch)}, input.Dimensions[1:]...)
+		if err := context.SetInputShape(input.Name, shape); err != nil {
+			return err
+		}
+	}
+	for _, each := range slices.Concat(network.inputs, network.outputs) {
+		address, err := l.address(name, each, batch)
+		if err != nil {
+			return err
+		}
+		if err := context.SetAddress(each.Name, address); err != nil {
+			return err
+		}
+	}
+	for _, output := range network.outputs {
+		shape, err := context.OutputShape(output.Name)
+		if err != nil {
+			return err
+		}
+		if err := engines.CheckOutput(network.graph, output, batch, shape); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addressAlignment in bytes is what TensorRT needs.
+const addressAlignment = 256
+
+// address of a network's tensor in a call for a batch. The gate's two pictures are
+// the first and the second half of what the decoder gave for twice the batch.
+func (l *loaded) address(name engines.GraphName, each engines.Tensor, batch int) (uintptr, error) {
+	if name != engines.DINOGate || each.Name == "anomaly_map" {
+		return l.tensors[place(name, each.Name)].device.Address(), nil
+	}
+	decoded := l.tensors[place(engines.VAEDecoder, "image")]
+	address := decoded.device.Address()
+	if each.Name == "reconstructed_image" {
+		address += uintptr(batch * decoded.sample)
+	}
+	if address%addressAlignment != 0 {
+		return 0, fmt.Errorf("pictures of %d bytes: expected a multiple of %d, which a width and a height of multiples of 8 give", decoded.sample, addressAlignment)
+	}
+	return address, nil
+}
+
+// warmUp runs every call for one part, twice: what TensorRT and the driver do once
+// is done, and the second run captures the CUDA graph.
+func (l *loaded) warmUp(thread *cuda.Thread) error {
+	for _, call := range []string{"encode", "predict noise", "compare", "reconstruct", "score"} {
+		routine, err := l.routine(thread, routineKey{call, 1})
+		if err != nil {
+			return err
+		}
+		for range 2 {
+			if err := l.run(thread, routine); err != nil {
+				return fmt.Errorf("warm up: %s: %w", call, err)
+			}
+		}
+	}
+	return nil
+}
+
+// free gives everything back, the last first.
+func (l *loaded) free() error {
+	var errs []error
+	for _, routine := range l.routines {
+		errs = append(errs, routine.graph.Free())
+	}
+	for _, network := range l.networks {
+		for _, context := range network.contexts {
+			errs = append(errs, context.Close())
+		}
+		errs = append(errs, network.engine.Close())
+	}
+	for _, tensor := range l.tensors {
+		errs = append(errs, tensor.device.Free(), tensor.host.Free())
+	}
+	errs = append(errs, l.scratch.Free())
+	if l.stream != nil {
+		errs = append(errs, l.stream.Free())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,215 @@
+package tensorrt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"gladd/engines"
+	"gladd/trt/cuda"
+)
+
+// Networks are a bundle's networks on TensorRT. All calls of a backend run one at
+// a time.
+type Networks struct {
+	backend *Backend
+	bundle  *engines.Bundle
+	runtime engines.Runtime
+
+	loaded *loaded // nil: closed, or lost with the GPU
+	closed bool
+}
+
+var errClosed = errors.New("the networks are closed")
+
+// Runtime implements [engines.Networks].
+func (n *Networks) Runtime() engines.Runtime { return n.runtime }
+
+// Close implements [engines.Networks].
+func (n *Networks) Close() error {
+	n.backend.turn <- struct{}{}
+	defer func() { <-n.backend.turn }()
+	if n.closed {
+		return nil
+	}
+	n.closed = true
+	delete(n.backend.networks, n)
+	return n.unload()
+}
+
+// Encode implements [engines.Networks].
+func (n *Networks) Encode(ctx context.Context, images, mean, std []float32) error {
+	image, latent := n.sizes()
+	if n.bundle.Manifest.Latent.Encode != engines.EncodeSample {
+		std = nil
+	}
+	return n.each(ctx, "encode", engines.VAEEncoder, len(images), image, func(ctx context.Context, from, to int) error {
+		outputs := [][]float32{part(mean, from, to, latent)}
+		if std != nil {
+			outputs = append(outputs, part(std, from, to, latent))
+		}
+		return n.call(ctx, routineKey{"encode", to - from}, []feed{{floats: part(images, from, to, image)}}, outputs)
+	})
+}
+
+// PredictNoise implements [engines.Networks].
+func (n *Networks) PredictNoise(ctx context.Context, samples []float32, timesteps, classes []int, eps []float32) error {
+	_, latent := n.sizes()
+	return n.each(ctx, "predict noise", engines.UNet, len(samples), latent, func(ctx context.Context, from, to int) error {
+		inputs := []feed{{floats: part(samples, from, to, latent)}, {ints: part(timesteps, from, to, 1)}}
+		if len(n.bundle.Manifest.Classes) > 0 {
+			inputs = append(inputs, feed{ints: part(classes, from, to, 1)})
+		}
+		return n.call(ctx, routineKey{"predict noise", to - from}, inputs, [][]float32{part(eps, from, to, latent)})
+	})
+}
+
+// Compare implements [engines.Networks]. The decoded pictures stay on the GPU.
+func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps []float32) error {
+	image, latent := n.sizes()
+	grid := n.bundle.Manifest.Latent.Width * n.bundle.Manifest.Latent.Height
+	return n.each(ctx, "compare", engines.DINOGate, len(latentsTest), latent, func(ctx context.Context, from, to int) error {
+		energies := make([]float32, 2*(to-from))
+		err := n.call(ctx, routineKey{"compare", to - from},
+			[]feed{{floats: part(latentsTest, from, to, latent)}, {floats: part(latentsRecon, from, to, latent)}},
+			[][]float32{energies, part(maps, from, to, grid)})
+		if err != nil {
+			return err
+		}
+		for i, energy := range energies {
+			if math.IsNaN(float64(energy)) || math.IsInf(float64(energy), 0) {
+				// Which value it was stays on the GPU; the picture is known.
+				return &engines.NotFiniteError{Graph: n.bundle.Graph(engines.VAEDecoder), Tensor: "image", Index: i * image, Value: energy}
+			}
+		}
+		return nil
+	})
+}
+
+// Reconstruct implements [engines.Networks].
+func (n *Networks) Reconstruct(ctx context.Context, latents, images []float32) error {
+	image, latent := n.sizes()
+	return n.each(ctx, "reconstruct", engines.VAEDecoder, len(latents), latent, func(ctx context.Context, from, to int) error {
+		return n.call(ctx, routineKey{"reconstruct", to - from}, []feed{{floats: part(latents, from, to, latent)}}, [][]float32{part(images, from, to, image)})
+	})
+}
+
+// Score implements [engines.Networks].
+func (n *Networks) Score(ctx context.Context, testImages, reconstructions, maps []float32) error {
+	image, _ := n.sizes()
+	size := n.bundle.Manifest.Score.MapSize * n.bundle.Manifest.Score.MapSize
+	return n.each(ctx, "score", engines.DINOScore, len(testImages), image, func(ctx context.Context, from, to int) error {
+		return n.call(ctx, routineKey{"score", to - from},
+			[]feed{{floats: part(testImages, from, to, image)}, {floats: part(reconstructions, from, to, image)}},
+			[][]float32{part(maps, from, to, size)})
+	})
+}
+
+// sizes of a picture and of a latent, in values.
+func (n *Networks) sizes() (image, latent int) {
+	m := n.bundle.Manifest
+	return 3 * m.Image.Width * m.Image.Height, m.Latent.Channels * m.Latent.Width * m.Latent.Height
+}
+
+// each divides a call among runs of as many samples as the engine takes at once.
+// values is the length of the first input, of so many values a sample.
+func (n *Networks) each(ctx context.Context, what string, name engines.GraphName, values, sample int, run func(ctx context.Context, from, to int) error) error {
+	if values == 0 || values%sample != 0 {
+		return fmt.Errorf("%s: expected a multiple of %d values, found %d", what, sample, values)
+	}
+	most := n.backend.most(name)
+	if name == engines.DINOGate {
+		most = min(most, n.backend.most(engines.VAEDecoder)/2) // two pictures each
+	}
+	return n.backend.exclusively(ctx, func() error {
+		if err := n.load(ctx); err != nil {
+			return err
+		}
+		for from := 0; from < values/sample; from += most {
+			if err := run(ctx, from, min(from+most, values/sample)); err != nil {
+				return fmt.Errorf("%s on the GPU: %w", what, err)
+			}
+		}
+		return nil
+	})
+}
+
+// most is the largest batch of an engine.
+func (b *Backend) most(name engines.GraphName) int {
+	ranges := b.ranges(name)
+	return ranges[len(ranges)-1].max
+}
+
+// part of the values of some samples; nil where there are too few, which
+// [routine.check] then tells.
+func part[V any](values []V, from, to, sample int) []V {
+	if len(values) < to*sample {
+		return nil
+	}
+	return values[from*sample : to*sample]
+}
+
+// feed is one input of a call: values, or a whole number for each sample.
+type feed struct {
+	floats []float32
+	ints   []int
+}
+
+// call runs one routine. The caller has the turn.
+func (n *Networks) call(ctx context.Context, key routineKey, inputs []feed, outputs [][]float32) error {
+	loaded := n.loaded
+	var results [][]float32 // the GPU's side of the outputs
+	err := n.backend.device.Do(ctx, key.call, func(thread *cuda.Thread) error {
+		routine, err := loaded.routine(thread, key)
+		if err != nil {
+			return err
+		}
+		if err := routine.set(inputs, outputs); err != nil {
+			return err
+		}
+		if err := loaded.run(thread, routine); err != nil {
+			return err
+		}
+		results = routine.results()
+		return nil
+	})
+	if err != nil {
+		// The closure may still run, if the GPU hangs: what it would write to is
+		// not the caller's memory.
+		return err
+	}
+	for i, output := range outputs {
+		copy(output, results[i])
+	}
+	return nil
+}
+
+// load makes the networks ready, unless they are. The caller has the turn.
+func (n *Networks) load(ctx context.Context) error {
+	if n.closed {
+		return errClosed
+	}
+	if err := n.backend.working(ctx); err != nil {
+		return err
+	}
+	if n.loaded != nil {
+		return nil
+	}
+	loaded, err := n.backend.load(ctx, n.bundle)
+	if err != nil {
+		return err
+	}
+	n.loaded = loaded
+	return nil
+}
+
+// unload frees what is on the GPU. The caller has the turn.
+func (n *Networks) unload() error {
+	loaded := n.loaded
+	n.loaded = nil
+	if loaded == nil {
+		return nil
+	}
+	return n.backend.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return loaded.free() })
+}

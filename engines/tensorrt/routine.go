@@ -1,0 +1,199 @@
+package tensorrt
+
+import (
+	"errors"
+	"fmt"
+
+	"gladd/engines"
+	"gladd/trt"
+	"gladd/trt/cuda"
+)
+
+// routineKey names a call of the networks for so many parts.
+type routineKey struct {
+	call  string
+	batch int
+}
+
+// routine is everything that a call does on the GPU: values to it, engines one
+// after the other, values back. It is launched as one CUDA graph where that can
+// be.
+type routine struct {
+	key       routineKey
+	uploads   []transfer
+	engines   []*trt.Context
+	downloads []transfer
+
+	ran   bool        // once at least: what happens once only is done
+	plain bool        // no graph: it could not be captured, or is not wanted
+	graph *cuda.Graph // nil: not captured yet
+}
+
+// transfer moves the first values of a tensor, or those from a sample on.
+type transfer struct {
+	tensor *tensor
+	name   string // of the network's input or output
+	from   int    // sample
+	count  int    // samples
+}
+
+func (t transfer) bytes() int { return t.count * t.tensor.sample }
+
+// routine returns a call's routine, which is made when it is first wanted.
+func (l *loaded) routine(thread *cuda.Thread, key routineKey) (*routine, error) {
+	if made := l.routines[key]; made != nil {
+		return made, nil
+	}
+	made := &routine{key: key, plain: l.backend.options.PlainLaunches}
+	n := key.batch
+	add := func(name engines.GraphName, batch int) error {
+		context, err := l.context(name, batch)
+		made.engines = append(made.engines, context)
+		return err
+	}
+	in := func(name engines.GraphName) {
+		for _, input := range l.networks[name].inputs {
+			made.uploads = append(made.uploads, transfer{l.tensors[place(name, input.Name)], input.Name, 0, n})
+		}
+	}
+	out := func(name engines.GraphName) {
+		for _, output := range l.networks[name].outputs {
+			if output.Name != energyOutput {
+				made.downloads = append(made.downloads, transfer{l.tensors[place(name, output.Name)], output.Name, 0, n})
+			}
+		}
+	}
+	alone := func(name engines.GraphName) error {
+		in(name)
+		out(name)
+		return add(name, n)
+	}
+	var err error
+	switch key.call {
+	case "encode":
+		err = alone(engines.VAEEncoder)
+	case "predict noise":
+		err = alone(engines.UNet)
+	case "reconstruct":
+		err = alone(engines.VAEDecoder)
+	case "score":
+		err = alone(engines.DINOScore)
+	case "compare":
+		latents := l.tensors[place(engines.VAEDecoder, "latent")]
+		made.uploads = []transfer{{latents, "latent", 0, n}, {latents, "latent", n, n}}
+		made.downloads = []transfer{{l.tensors[place(engines.VAEDecoder, energyOutput)], energyOutput, 0, 2 * n}}
+		out(engines.DINOGate)
+		err = errors.Join(add(engines.VAEDecoder, 2*n), add(engines.DINOGate, n))
+	default:
+		panic("tensorrt: no call " + key.call)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.routines[key] = made
+	return made, nil
+}
+
+// set copies a call's inputs to where the GPU reads them, and makes sure that its
+// outputs have room.
+func (r *routine) set(inputs []feed, outputs [][]float32) error {
+	for i, upload := range r.uploads {
+		if err := upload.set(inputs[i]); err != nil {
+			return err
+		}
+	}
+	for i, download := range r.downloads {
+		if want := download.bytes() / 4; len(outputs[i]) != want {
+			return fmt.Errorf("output %q: expected room for %d values, found %d", download.name, want, len(outputs[i]))
+		}
+	}
+	return nil
+}
+
+func (t transfer) set(input feed) error {
+	size, found := t.bytes()/4, len(input.floats)+len(input.ints)
+	if t.tensor.whole {
+		size = t.bytes() / 8
+	}
+	if found != size {
+		return fmt.Errorf("input %q: expected %d values, found %d", t.name, size, found)
+	}
+	start := t.from * t.tensor.sample
+	switch {
+	case t.tensor.whole:
+		to := t.tensor.host.Int64s()[start/8:]
+		for i, value := range input.ints {
+			to[i] = int64(value)
+		}
+	case input.ints != nil:
+		to := t.tensor.host.Float32s()[start/4:]
+		for i, value := range input.ints {
+			to[i] = float32(value)
+		}
+	default:
+		copy(t.tensor.host.Float32s()[start/4:], input.floats)
+	}
+	return nil
+}
+
+// results are what the last run gave; they are valid until the next.
+func (r *routine) results() [][]float32 {
+	results := make([][]float32, len(r.downloads))
+	for i, download := range r.downloads {
+		start := download.from * download.tensor.sample
+		results[i] = download.tensor.host.Float32s()[start/4 : (start+download.bytes())/4]
+	}
+	return results
+}
+
+// run does a routine's work and waits for it. The first time engine by engine, the
+// second time it is captured as a CUDA graph, which is launched from then on.
+func (l *loaded) run(thread *cuda.Thread, r *routine) error {
+	record := func() error { return l.enqueue(thread, r) }
+	if r.ran && !r.plain && r.graph == nil {
+		graph, err := thread.Capture(l.stream, record)
+		switch {
+		case err == nil:
+			r.graph = graph
+		case thread.Device().Lost() != nil:
+			return err
+		default:
+			l.backend.log.Warn("no CUDA graph: its engines are launched one by one, which is slower", "call", r.key.call, "batch", r.key.batch, "error", err)
+			r.plain = true
+		}
+	}
+	launch := record
+	if r.graph != nil {
+		launch = func() error { return r.graph.Launch(l.stream) }
+	}
+	if err := launch(); err != nil {
+		return err
+	}
+	if err := l.stream.Synchronize(); err != nil {
+		return err
+	}
+	r.ran = true
+	return nil
+}
+
+// enqueue puts a routine's work into the stream.
+func (l *loaded) enqueue(thread *cuda.Thread, r *routine) error {
+	for _, up := range r.uploads {
+		offset := up.from * up.tensor.sample
+		if err := thread.CopyToDevice(up.tensor.device, offset, up.tensor.host, offset, up.bytes(), l.stream); err != nil {
+			return err
+		}
+	}
+	for _, context := range r.engines {
+		if err := context.Enqueue(l.stream.Handle()); err != nil {
+			return err
+		}
+	}
+	for _, down := range r.downloads {
+		offset := down.from * down.tensor.sample
+		if err := thread.CopyToHost(down.tensor.host, offset, down.tensor.device, offset, down.bytes(), l.stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
