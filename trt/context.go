@@ -40,7 +40,7 @@ func (e *Engine) NewContext() (*Context, error) {
 	}
 	c := &Context{engine: e, library: e.runtime.library}
 	c.scratch = (*scratch)(C.calloc(1, C.size_t(unsafe.Sizeof(scratch{}))))
-	result := C.gladd_trt_do_context(c.library.native, e.object, &c.object, &c.scratch.failure)
+	result := C.gladd_trt_do_context(c.library.native, e.object, &c.object, &c.scratch.failure) //nolint:gocritic // the comparison is in what cgo makes of it
 	if err := c.check(result, ""); err != nil {
 		C.free(unsafe.Pointer(c.scratch))
 		e.life.leave()

@@ -10,8 +10,6 @@ import (
 // the object.
 var ErrClosed = errors.New("it is closed")
 
-func closedError(object string) error { return fmt.Errorf("TensorRT %s: %w", object, ErrClosed) }
-
 // LibraryError says that TensorRT's library was not found or cannot be used.
 type LibraryError struct {
 	Tried   []string // files, folders and names that were tried

@@ -11,6 +11,7 @@ package trt
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -136,7 +137,7 @@ func (l *Library) Close() error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.closed = true
-	l.log.drain()
+	l.log.drain(context.Background())
 	return nil
 }
 
@@ -193,7 +194,7 @@ func (l *Library) check(result C.int, failure *C.gladd_trt_failure, object strin
 		err = &CallError{Call: C.GoString(&failure.call[0]), Object: object, Cause: C.GoString(&failure.cause[0])}
 	}
 	if result&C.GLADD_TRT_LOGGED != 0 {
-		l.log.drain()
+		l.log.drain(context.Background())
 	}
 	return err
 }

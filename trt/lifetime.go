@@ -2,7 +2,12 @@
 
 package trt
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
+
+func closedError(object string) error { return fmt.Errorf("TensorRT %s: %w", object, ErrClosed) }
 
 // lifetime counts who uses an object of TensorRT: its owner until Close, and
 // what was made from it. The last to leave frees it, so that an engine never

@@ -49,7 +49,7 @@ var severities = []struct {
 	{"verbose", levelVerbose},
 }
 
-func (d *logDrain) drain() {
+func (d *logDrain) drain(ctx context.Context) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	for {
@@ -57,10 +57,10 @@ func (d *logDrain) drain() {
 		n := int(C.gladd_trt_log_drain(d.native, &d.lines[0], C.int(len(d.lines)), &dropped))
 		for i := range n {
 			severity := severities[min(max(int(d.lines[i].severity), 0), len(severities)-1)]
-			d.to.Log(context.Background(), severity.level, "TensorRT says", "severity", severity.name, "text", C.GoString(&d.lines[i].text[0]))
+			d.to.Log(ctx, severity.level, "TensorRT says", "severity", severity.name, "text", C.GoString(&d.lines[i].text[0]))
 		}
 		if dropped > 0 {
-			d.to.Warn("TensorRT wrote more than was read; lines are lost", "lines", uint64(dropped))
+			d.to.WarnContext(ctx, "TensorRT wrote more than was read; lines are lost", "lines", uint64(dropped))
 		}
 		if n < len(d.lines) {
 			return

@@ -30,7 +30,7 @@ func (l *Library) NewRuntime() (*Runtime, error) {
 	failure := newFailure()
 	defer C.free(unsafe.Pointer(failure))
 	var object unsafe.Pointer
-	if err := l.check(C.gladd_trt_do_runtime(l.native, &object, failure), failure, ""); err != nil {
+	if err := l.check(C.gladd_trt_do_runtime(l.native, &object, failure), failure, ""); err != nil { //nolint:gocritic // the comparison is in what cgo makes of it
 		return nil, err
 	}
 	r := &Runtime{library: l, object: object}
@@ -83,7 +83,7 @@ func (r *Runtime) Deserialize(plan []byte) (*Engine, error) {
 	defer C.free(unsafe.Pointer(failure))
 	l := r.library
 	var object unsafe.Pointer
-	result := C.gladd_trt_do_engine(l.native, r.object, unsafe.Pointer(&plan[0]), C.size_t(len(plan)), &object, failure)
+	result := C.gladd_trt_do_engine(l.native, r.object, unsafe.Pointer(&plan[0]), C.size_t(len(plan)), &object, failure) //nolint:gocritic // the comparison is in what cgo makes of it
 	if err := l.check(result, failure, ""); err != nil {
 		r.life.leave()
 		var failed *CallError

@@ -21,8 +21,8 @@ func field(message []byte, number protowire.Number, content []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(message, number, protowire.BytesType), content)
 }
 
-func number(message []byte, field protowire.Number, value int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(message, field, protowire.VarintType), uint64(value))
+func number(field protowire.Number, value int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(nil, field, protowire.VarintType), uint64(value))
 }
 
 // value is a float tensor; a size below 0 is a dynamic dimension, named batch.
@@ -33,11 +33,11 @@ func value(name string, shape ...int64) []byte {
 		if size < 0 {
 			dimension = field(nil, dimensionName, []byte("batch"))
 		} else {
-			dimension = number(nil, dimensionValue, int(size))
+			dimension = number(dimensionValue, int(size))
 		}
 		dimensions = field(dimensions, shapeDimension, dimension)
 	}
-	tensor := field(number(nil, tensorElement, elementFloat), tensorShape, dimensions)
+	tensor := field(number(tensorElement, elementFloat), tensorShape, dimensions)
 	return field(field(nil, valueName, []byte(name)), valueType, field(nil, typeTensor, tensor))
 }
 
@@ -53,9 +53,9 @@ func Graph(operator string, shape ...int64) []byte {
 	}
 	graph := field(field(nil, graphNode, node), graphName, []byte("graph"))
 	graph = field(field(graph, graphInput, value("in", shape...)), graphOutput, value("out", shape...))
-	model := number(nil, modelIRVersion, onnxVersion)
+	model := number(modelIRVersion, onnxVersion)
 	model = field(model, modelGraph, graph)
-	return field(model, modelOpset, number(nil, opsetVersion, opset))
+	return field(model, modelOpset, number(opsetVersion, opset))
 }
 
 // Inputs reads the names and shapes of an ONNX file's inputs; -1 is a dynamic

@@ -1,0 +1,5 @@
+//go:build !asan && tensorrt && cgo && linux
+
+package trt
+
+const sanitized = false
