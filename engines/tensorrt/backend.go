@@ -260,3 +260,29 @@ func (b *Backend) working(ctx context.Context) error {
 		return err
 	})
 }
+
+// Found says what is here, for people: TensorRT's version and place and the GPU's
+// driver, or what is wrong with them.
+func Found(library, cudaLibrary string) (tensorRT, driver string) {
+	opened, err := cuda.Open(cuda.Options{Library: cudaLibrary})
+	switch {
+	case err != nil:
+		driver = err.Error()
+	default:
+		driver = fmt.Sprintf("CUDA %s (%s)", opened.Version(), opened.Library())
+		devices, err := opened.Devices()
+		for _, each := range devices {
+			driver += fmt.Sprintf(", %s (%d.%d, %.1f GB)", each.Name, each.ComputeMajor, each.ComputeMinor, float64(each.TotalMemory)/1e9)
+		}
+		if err != nil {
+			driver += ", " + err.Error()
+		}
+		opened.Close() //nolint:errcheck // it was only looked at
+	}
+	found, err := trt.Open(trt.Options{Library: library})
+	if err != nil {
+		return err.Error(), driver
+	}
+	defer found.Close() //nolint:errcheck // it was only looked at
+	return fmt.Sprintf("%s (%s)", found.Version(), found.Path()), driver
+}

@@ -252,7 +252,7 @@ func (l *loaded) address(name engines.GraphName, each engines.Tensor, batch int)
 // warmUp runs every call for one part, twice: what TensorRT and the driver do once
 // is done, and the second run captures the CUDA graph.
 func (l *loaded) warmUp(thread *cuda.Thread) error {
-	for _, call := range []string{"encode", "predict noise", "compare", "reconstruct", "score"} {
+	for _, call := range routineCalls {
 		routine, err := l.routine(thread, routineKey{call, 1})
 		if err != nil {
 			return err

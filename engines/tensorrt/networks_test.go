@@ -121,8 +121,6 @@ func call(ctx context.Context, m engines.Manifest, networks engines.Networks, na
 	return output, err
 }
 
-var callNames = []string{"encode", "predict noise", "compare", "reconstruct", "score"}
-
 // largestDifference of two outputs, as a share of the first one's largest value.
 func largestDifference(want, got []float32) float64 {
 	scale, difference := 0.0, 0.0
@@ -153,7 +151,7 @@ func TestCallsEqualONNXRuntime(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer reference.Close() //nolint:errcheck // it only gives what is expected
-				for _, name := range callNames {
+				for _, name := range routineCalls {
 					for _, n := range []int{1, 2, 9} {
 						want, err := call(t.Context(), bundle.Manifest, reference, name, n)
 						if err != nil {
@@ -201,7 +199,7 @@ func TestHalfPrecision(t *testing.T) {
 	}
 	defer reference.Close() //nolint:errcheck // it only gives what is expected
 	differs := 0
-	for _, name := range callNames {
+	for _, name := range routineCalls {
 		want, err := call(t.Context(), bundle.Manifest, reference, name, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -474,5 +472,20 @@ func TestManyCalls(t *testing.T) {
 	}
 	if after := fmt.Sprint(box.cuda.Live()); after != before {
 		t.Errorf("before 500 calls %s, after them %s", before, after)
+	}
+}
+
+// What the figures are is for a GPU to say; that every way runs shows here.
+func TestOverheads(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	networks := box.open(t, box.backend(t), enginetest.Micro(t))
+	found, memory, err := networks.Overheads(t.Context(), 3)
+	if err != nil || len(found) != len(routineCalls) || memory.Total != 1<<30 || memory.Free == 0 || memory.Free >= memory.Total {
+		t.Fatalf("found %+v, %+v, %v", found, memory, err)
+	}
+	for i, each := range found {
+		if each.Call != routineCalls[i] || each.Whole <= 0 || each.Bare < 0 || each.Graph < 0 {
+			t.Errorf("found %+v", each)
+		}
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"gladd/trt/cuda"
 )
 
+// routineCalls are the calls of the networks, in the order of their use.
+var routineCalls = []string{"encode", "predict noise", "compare", "reconstruct", "score"}
+
 // routineKey names a call of the networks for so many parts.
 type routineKey struct {
 	call  string

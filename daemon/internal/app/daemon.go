@@ -133,7 +133,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 		Backend:            d.config.Engines.Backend,
 		Threads:            d.config.Engines.Threads,
 		ONNXRuntimeLibrary: d.config.Engines.ONNXRuntimeLibrary,
-		TensorRT:           TensorRTOptions{Library: d.config.Engines.TensorRTLibrary, CacheDir: d.config.Engines.CacheDir},
+		TensorRT:           TensorRTOptions{Library: d.config.Engines.TensorRTLibrary, CacheDir: d.config.Engines.CacheDir, Progress: d.notify.building()},
 	}, d.log)
 	if err != nil {
 		return err

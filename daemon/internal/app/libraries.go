@@ -3,6 +3,7 @@ package app
 import (
 	"gladd/capture"
 	"gladd/engines/onnxruntime"
+	"gladd/engines/tensorrt"
 )
 
 // Library is a shared library that gladd uses.
@@ -13,10 +14,13 @@ type Library struct {
 
 // Libraries says which shared libraries are there. A missing one is no error:
 // that is what is asked.
-func Libraries(onnxRuntimeLibrary string) []Library {
+func Libraries(options EngineOptions) []Library {
+	tensorRT, driver := tensorrt.Found(options.TensorRT.Library, options.TensorRT.CUDALibrary)
 	return []Library{
 		{Name: "OpenCV", Found: capture.OpenCVVersion()},
-		{Name: "ONNX Runtime", Found: onnxRuntime(onnxRuntimeLibrary)},
+		{Name: "ONNX Runtime", Found: onnxRuntime(options.ONNXRuntimeLibrary)},
+		{Name: "TensorRT", Found: tensorRT},
+		{Name: "GPU", Found: driver},
 	}
 }
 

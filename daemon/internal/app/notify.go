@@ -2,14 +2,21 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"gladd/engines/tensorrt"
 )
 
 // statusEvery is how often systemd is told the status.
 const statusEvery = 5 * time.Second
+
+// longestSilence is how long a build of an engine may tell no progress: TensorRT 8
+// tells none.
+const longestSilence = 30 * time.Minute
 
 // notifier tells systemd how the daemon is; without systemd nobody listens.
 type notifier struct{ log *slog.Logger }
@@ -24,6 +31,21 @@ func (n *notifier) send(state string) {
 
 func (n *notifier) ready()    { n.send(systemd.SdNotifyReady) }
 func (n *notifier) stopping() { n.send(systemd.SdNotifyStopping) }
+
+// building returns what tells systemd how far TensorRT is with the engines that
+// are missing, and that this takes its time: a start that nobody hears of ends at
+// TimeoutStartSec.
+func (n *notifier) building() func(tensorrt.Progress) {
+	var told time.Time
+	return func(built tensorrt.Progress) {
+		if time.Since(told) < statusEvery {
+			return
+		}
+		told = time.Now()
+		n.send(fmt.Sprintf("STATUS=building engines: %s, %d of %d done, %.0f %% of this one\nEXTEND_TIMEOUT_USEC=%d",
+			built.Network, built.Done, built.Count, 100*built.Share, longestSilence.Microseconds()))
+	}
+}
 
 // watch feeds the watchdog as long as nothing is stuck, and tells the status.
 func (n *notifier) watch(ctx context.Context, stuck func() error, status func() string) {

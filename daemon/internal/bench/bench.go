@@ -58,6 +58,7 @@ type Report struct {
 	Stations []Shared `json:"stations,omitempty"`
 	Batches  []Batch  `json:"batches"`
 	FullSize []Units  `json:"full_size"`
+	GPU      *GPU     `json:"gpu,omitempty"` // nil: the networks did not run on TensorRT
 }
 
 const schema = "gladd.bench/v1"
@@ -120,6 +121,9 @@ func Run(ctx context.Context, options Options) (*Report, error) {
 		if report.Stations, err = stations(ctx, options, pictures); err != nil {
 			return nil, err
 		}
+	}
+	if report.GPU, err = gpu(ctx, options.Networks); err != nil {
+		return nil, err
 	}
 	report.FullSize = fullSize(report.Plans)
 	return report, nil

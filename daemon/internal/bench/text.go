@@ -68,6 +68,20 @@ func (r *Report) Write(out io.Writer) error {
 		}
 	}
 
+	if r.GPU != nil {
+		table.head("On the GPU, ms, and beside the engines alone", "engines alone", "CUDA graph", "one by one", "whole call")
+		for _, call := range r.GPU.Calls {
+			beside := func(ms float64) string {
+				if ms == 0 {
+					return "none"
+				}
+				return fmt.Sprintf("%.3f (%.3f)", ms, ms/call.Bare)
+			}
+			table.row(call.Call, fmt.Sprintf("%.3f", call.Bare), beside(call.Graph), beside(call.Plain), beside(call.Whole))
+		}
+		table.row("memory in use, GB", fmt.Sprintf("%.2f of %.2f", float64(r.GPU.Bytes-r.GPU.FreeBytes)/1e9, float64(r.GPU.Bytes)/1e9))
+	}
+
 	table.head("GLAD's official networks at 512 px, computed: guided UNet steps for a good part", r.plans()...)
 	table.row("steps", each(r.FullSize, func(u Units) string { return fmt.Sprintf("%.1f", u.Units) })...)
 	table.row("share", each(r.FullSize, func(u Units) string { return fmt.Sprintf("%.2f", u.Share) })...)
