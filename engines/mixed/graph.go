@@ -30,19 +30,22 @@ type info struct {
 
 // node is a NodeProto.
 type node struct {
-	fields             []field
-	name, op, domain   string
-	inputs, outputs    []string
-	attributes         map[string]attribute
-	captured           []string // what its subgraphs may read from outside
-	subgraphOutputs    []elementType
-	operator           operator
-	known              bool
-	kind               elementType // of the values it computes with
-	precision          precision
-	reason             string // why it stays in FP32
-	reads, gives       []*value
-	heavyAbove, leadTo bool
+	fields           []field
+	name, op, domain string
+	inputs, outputs  []string
+	attributes       map[string]attribute
+	captured         []string      // what its subgraphs mention
+	subgraphOutputs  []elementType // of the first of them
+	operator         operator
+	known            bool
+
+	reads, gives []*value
+	kind         elementType // T, of the values that it computes with
+	heavyAbove   bool        // there is a product of matrices before it
+	leadTo       bool        // it leads to one with weights, or is one
+	towards      bool        // it leads to what may compute in FP16 by moves alone
+	precision    precision
+	reason       string // why it stays in FP32
 }
 
 // attribute is an AttributeProto, as far as it matters here.

@@ -47,8 +47,7 @@ type converter struct {
 	options Options
 	graph   *graph
 	table   map[string]*value
-	order   []*value // as they come in the graph
-	towards map[*value]bool
+	order   []*value        // as they come in the graph
 	names   map[string]bool // of nodes
 	report  Report
 	outside *weightsFile // nil: all weights are in the graph's own file
@@ -122,8 +121,15 @@ func (c *converter) findNarrowed() {
 			continue
 		}
 		in, out := n.reads[0], n.gives[0]
-		if source := in.same(); in.float() && out.kind == float16s && !out.pinned && (source.half || source.free()) {
-			out.narrows = in
+		source := in.same()
+		if !in.float() || out.kind != float16s || out.pinned {
+			continue
+		}
+		switch {
+		case source.widens != nil && source.widens.narrows != nil:
+			out.narrows = source.widens.narrows
+		case source.half, source.free(), source.widens != nil:
+			out.narrows = source
 		}
 	}
 }

@@ -30,6 +30,7 @@ const (
 	reasonLargePool   = "averages over many values"
 	reasonDequantized = "reads dequantized values"
 	reasonInput       = "reads FP32 values"
+	reasonAlone       = "no product of matrices in FP16 is beside it"
 )
 
 // largestPool is how many values AveragePool may sum in FP16: with 64, the sum
@@ -44,24 +45,86 @@ func (c *converter) decide() {
 	reduced := c.onlyReduced()
 	for _, n := range c.graph.nodes {
 		c.findStatistics(n)
-		n.precision, n.reason = c.precisionOf(n, reduced)
-		for i, v := range n.gives {
-			if v != nil && v.float() {
-				v.half = n.precision == inHalf && n.outputKind(i) == typeT
+		n.set(c.precisionOf(n, reduced))
+	}
+	// Moves of weights go by those who read them, and so do moves of values that
+	// are cast anyway.
+	for _, n := range slices.Backward(c.graph.nodes) {
+		moved := n.precision == inFull && n.operator.class == move && n.reason == reasonInput && castAnyway(n)
+		if n.precision == undecided {
+			n.set(inFull, reasonInput)
+			moved = true
+		}
+		if moved && readInHalf(n) {
+			n.set(inHalf, "")
+		}
+	}
+	c.dropIslands()
+}
+
+// set sets a node's precision, and what follows for its values.
+func (n *node) set(precision precision, reason string) {
+	for _, v := range n.typed() {
+		switch {
+		case v == nil:
+		case precision == inHalf && n.precision != inHalf:
+			v.halfReaders++
+		case precision != inHalf && n.precision == inHalf:
+			v.halfReaders--
+		}
+	}
+	n.precision, n.reason = precision, reason
+	for i, v := range n.gives {
+		if v != nil && v.float() {
+			v.half = precision == inHalf && n.outputKind(i) == typeT
+		}
+	}
+}
+
+// castAnyway says that all that a move reads is wanted in FP16 by others.
+func castAnyway(n *node) bool {
+	return !slices.ContainsFunc(n.typed(), func(v *value) bool {
+		return v == nil || v.unfit || v.halfReaders == 0
+	})
+}
+
+// dropIslands takes back FP16 where no product of matrices gains by it: there
+// it would cost casts only.
+func (c *converter) dropIslands() {
+	reached := map[*node]bool{}
+	var open []*node
+	reach := func(n *node) {
+		if n != nil && n.precision == inHalf && !reached[n] {
+			reached[n] = true
+			open = append(open, n)
+		}
+	}
+	for _, n := range c.graph.nodes {
+		if n.operator.class == work {
+			reach(n)
+		}
+	}
+	for len(open) > 0 {
+		n := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, v := range n.typed() {
+			if v != nil {
+				reach(v.same().producer)
+			}
+		}
+		for _, v := range n.gives {
+			if v != nil && v.half {
+				for _, reader := range v.readers {
+					if reader.takesValue(v) {
+						reach(reader)
+					}
+				}
 			}
 		}
 	}
-	// Moves of weights go by those who read them.
-	for _, n := range slices.Backward(c.graph.nodes) {
-		if n.precision != undecided {
-			continue
-		}
-		n.precision, n.reason = inFull, reasonInput
-		if readInHalf(n) {
-			n.precision, n.reason = inHalf, ""
-			for _, v := range n.gives {
-				v.half = v.float()
-			}
+	for _, n := range c.graph.nodes {
+		if n.precision == inHalf && !reached[n] {
+			n.set(inFull, reasonAlone)
 		}
 	}
 }
@@ -77,193 +140,13 @@ func readInHalf(n *node) bool {
 			return false
 		}
 		for _, reader := range v.readers {
-			if reader.precision != inHalf || !slices.Contains(reader.typed(), v) {
+			if reader.precision != inHalf || !reader.takesValue(v) {
 				return false
 			}
 			read = true
 		}
 	}
 	return read
-}
-
-// findConstants finds values that exist before a run, and those that FP16
-// cannot hold.
-func (c *converter) findConstants() {
-	note := func(v *value, t *tensor) {
-		v.constant = true
-		v.weights, v.unfit, v.lost = t, !t.extent.fits(), t.lost()
-		v.flexible = !v.unfit
-	}
-	for _, v := range c.order {
-		if v.float() && v.producer == nil && v.weights != nil {
-			note(v, v.weights)
-		}
-	}
-	for _, n := range c.graph.nodes {
-		if !n.known || len(n.gives) == 0 || n.gives[0] == nil {
-			continue
-		}
-		constant := len(n.reads) > 0
-		unfit := false
-		for _, v := range n.reads {
-			constant = constant && (v == nil || v.constant)
-			unfit = unfit || v != nil && v.unfit
-		}
-		out := n.gives[0]
-		switch n.op {
-		case "Constant", "ConstantOfShape":
-			out.constant = true
-			if t := n.constantTensor(); t != nil && out.float() {
-				t.extent, _ = measure(t.values(), t.size()) // reading memory does not fail
-				note(out, t)
-			}
-			continue
-		case "Add", "Sub", "Mul", "Neg", "Abs":
-			out.unfit = unfit
-		case "Cast":
-			out.unfit = unfit
-			out.lost = constant && n.reads[0] != nil && n.reads[0].lost
-			out.flexible = out.widens != nil || out.alias != nil && n.reads[0].flexible
-		}
-		random := n.op == "Bernoulli" || n.op == "Dropout"
-		for _, v := range n.gives {
-			if v != nil {
-				v.constant = constant && !random && n.operator.class != control
-			}
-		}
-		if n.operator.class == move {
-			c.moveConstants(n)
-		}
-	}
-}
-
-// moveConstants hands on what is known of the values that a node moves.
-func (c *converter) moveConstants(n *node) {
-	flexible, unfit, lost := true, false, false
-	for _, v := range n.typed() {
-		if v != nil {
-			flexible, unfit, lost = flexible && v.flexible, unfit || v.unfit, lost || v.lost
-		}
-	}
-	for _, v := range n.gives {
-		if v != nil && v.float() {
-			v.flexible, v.unfit, v.lost = flexible && !c.forced(n), unfit, v.constant && lost
-		}
-	}
-}
-
-// weighted says that a node multiplies with weights. A filter of one channel is
-// none: it blurs a map.
-func weighted(n *node) bool {
-	if !n.known || n.operator.class != work || n.kind != float32s && n.kind != float16s {
-		return false
-	}
-	for i, v := range n.reads {
-		if v == nil || !v.constant || i == 2 && n.op != "Einsum" { // the third is a bias
-			continue
-		}
-		conv := n.op == "Conv" || n.op == "ConvTranspose"
-		source := v.same()
-		if source.widens != nil {
-			source = source.widens
-		}
-		if t := source.weights; conv && t != nil && len(t.dims) > 2 && t.dims[0] == 1 && t.dims[1] == 1 {
-			continue
-		}
-		return true
-	}
-	return false
-}
-
-// findPlaces finds the nodes between the first product of matrices and the last
-// with weights.
-func (c *converter) findPlaces() {
-	isWork := func(n *node) bool { return n.known && n.operator.class == work }
-	for _, n := range c.graph.nodes {
-		for _, v := range n.reads {
-			if v != nil && v.producer != nil && (v.float() || v.kind == float16s) {
-				n.heavyAbove = n.heavyAbove || v.producer.heavyAbove || isWork(v.producer)
-			}
-		}
-	}
-	for _, n := range slices.Backward(c.graph.nodes) {
-		n.leadTo = n.leadTo || weighted(n)
-		if !n.leadTo {
-			continue
-		}
-		for _, v := range n.reads {
-			if v != nil && v.producer != nil && (v.float() || v.kind == float16s) {
-				v.producer.leadTo = true
-			}
-		}
-	}
-}
-
-// findTowards finds the values that a node reads, after moves, that computes in
-// FP16 if nothing is in its way.
-func (c *converter) findTowards() {
-	c.towards = map[*value]bool{}
-	for _, n := range slices.Backward(c.graph.nodes) {
-		for _, v := range n.gives {
-			c.towards[v] = v != nil && slices.ContainsFunc(v.readers, func(reader *node) bool {
-				switch {
-				case !reader.known || !reader.leadTo:
-					return false
-				case reader.operator.class == move:
-					return slices.ContainsFunc(reader.gives, func(v *value) bool { return c.towards[v] })
-				}
-				return reader.operator.class == work || reader.operator.class == pointwise
-			})
-		}
-	}
-}
-
-// onlyReduced finds values that nothing but reductions read.
-func (c *converter) onlyReduced() map[*value]bool {
-	found := map[*value]bool{}
-	for _, n := range slices.Backward(c.graph.nodes) {
-		for _, v := range n.gives {
-			if v == nil || v.pinned || len(v.readers) == 0 {
-				continue
-			}
-			found[v] = !slices.ContainsFunc(v.readers, func(reader *node) bool {
-				if !reader.known {
-					return true
-				}
-				passes := reader.operator.class == move && len(reader.gives) > 0 && reader.gives[0] != nil && found[reader.gives[0]]
-				return !reader.operator.reduces && !passes
-			})
-		}
-	}
-	return found
-}
-
-// findStatistics says of what a node gives whether it is a statistic of other
-// values, as the mean in a normalisation is.
-func (c *converter) findStatistics(n *node) {
-	statistic := n.operator.reduces
-	if n.known && (n.operator.class == pointwise || n.operator.class == move || n.operator.arithmetic || n.op == "Cast") {
-		all, one := statistics(n)
-		statistic = all && one
-	}
-	for _, v := range n.gives {
-		if v != nil {
-			v.statistic = statistic
-		}
-	}
-}
-
-// statistics says whether all or some of what a node reads, without constants,
-// are statistics.
-func statistics(n *node) (all, some bool) {
-	all = true
-	for _, v := range n.reads {
-		if v == nil || v.constant || !v.float() {
-			continue
-		}
-		all, some = all && v.statistic, some || v.statistic
-	}
-	return all, some
 }
 
 func (c *converter) forced(n *node) bool {
@@ -358,7 +241,7 @@ func (c *converter) precisionOfMove(n *node) (precision, string) {
 	switch {
 	case half && fullToo:
 		// Casting up loses nothing.
-		if slices.ContainsFunc(n.gives, func(v *value) bool { return c.towards[v] }) {
+		if n.towards {
 			return inHalf, ""
 		}
 		return inFull, reasonInput

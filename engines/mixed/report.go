@@ -1,6 +1,7 @@
 package mixed
 
 import (
+	"maps"
 	"slices"
 )
 
@@ -53,14 +54,14 @@ type Kept struct {
 // begin notes what is known before the graph is written.
 func (r *Report) begin(c *converter) {
 	r.Operators = map[string]Count{}
-	operators, names := map[string]bool{}, map[string]bool{}
+	operators, names, unknown := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, n := range c.graph.nodes {
 		operators[n.op], names[n.name] = true, true
-		if n.precision == inFull && n.reason == reasonUnknown && !slices.Contains(r.Unknown, n.op) {
-			r.Unknown = append(r.Unknown, n.op)
+		if n.reason == reasonUnknown {
+			unknown[n.op] = true
 		}
 	}
-	slices.Sort(r.Unknown)
+	r.Unknown = slices.Sorted(maps.Keys(unknown))
 	for _, name := range c.options.KeepOperators {
 		if !operators[name] {
 			r.Unmatched = append(r.Unmatched, name)

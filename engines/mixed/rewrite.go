@@ -44,7 +44,7 @@ func (n *node) readsHalf(i int) bool {
 	case !v.float():
 		return false
 	case n.precision == inHalf:
-		return slices.Contains(n.typed(), n.reads[i])
+		return n.takes(i)
 	default:
 		// Shapes and casts to other types take what is there.
 		return v.half && n.known && n.operator.class == observe

@@ -2,6 +2,7 @@ package mixed
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -23,7 +24,8 @@ type value struct {
 	constant bool // the same in every run
 	// flexible ones exist in both precisions at no cost.
 	flexible bool
-	// unfit ones hold what FP16 cannot: magnitudes above 65504.
+	// unfit ones hold what FP16 cannot, magnitudes above 65504, or were computed
+	// from it.
 	unfit bool
 	// lost ones are single numbers that FP16 takes a part of.
 	lost bool
@@ -31,6 +33,7 @@ type value struct {
 	statistic bool
 
 	half               bool   // computed in FP16
+	halfReaders        int    // FP16 nodes that read it
 	alias              *value // the float32 value that a Cast to float32 repeats
 	widens             *value // the FP16 value that a Cast gives as float32
 	narrows            *value // of FP16 values: the float32 value that it is in FP16, without a Cast
@@ -151,7 +154,7 @@ func (c *converter) findCasts() {
 		case in.kind == float16s && out.float():
 			out.widens = in
 		case in.float() && out.float() && !out.pinned:
-			out.alias = in
+			out.alias = in.same()
 		}
 	}
 }
@@ -206,6 +209,19 @@ func (n *node) typed() []*value {
 		}
 	}
 	return list
+}
+
+// takes says that a node reads its i-th input as one of type T.
+func (n *node) takes(i int) bool {
+	return n.known && (n.operator.data == nil || slices.Contains(n.operator.data, i))
+}
+
+// takesValue says that it reads a value so.
+func (n *node) takesValue(v *value) bool {
+	if n.known && n.operator.data == nil {
+		return true
+	}
+	return slices.ContainsFunc(n.operator.data, func(i int) bool { return i < len(n.reads) && n.reads[i] == v })
 }
 
 func (n *node) outputKind(i int) elementType {
