@@ -167,19 +167,22 @@ func (f *weightsFile) write(to io.Writer) error {
 		if _, err := to.Write(make([]byte, p.offset-written)); err != nil {
 			return err
 		}
-		size, err := p.tensor.size(), error(nil)
-		if p.half {
-			err = writeHalf(to, p.tensor.values(), size)
-			size /= 2
-		} else {
-			_, err = io.CopyN(to, p.tensor.values(), size)
-		}
+		size, err := p.write(to)
 		if err != nil {
 			return fmt.Errorf("tensor %q: %w", p.tensor.name, err)
 		}
 		written = p.offset + size
 	}
 	return nil
+}
+
+// write writes a tensor's values and returns how many bytes they take.
+func (p placed) write(to io.Writer) (int64, error) {
+	size := p.tensor.size()
+	if p.half {
+		return size / 2, writeHalf(to, p.tensor.values(), size)
+	}
+	return io.CopyN(to, p.tensor.values(), size)
 }
 
 // writeFiles writes the weights, if there are any, and the graph.

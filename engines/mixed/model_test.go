@@ -92,8 +92,9 @@ func number(name string, value float32) []byte {
 	return appendInteger(protowire.AppendFixed32(message, math.Float32bits(value)), attributeType, 1) // FLOAT
 }
 
-func tensorAttribute(name string, value []byte) []byte {
-	return appendInteger(appendMessage(appendText(nil, attributeName, name), attributeTensor, value), attributeType, attributeTypeTensor)
+// tensorAttribute is a constant's value.
+func tensorAttribute(value []byte) []byte {
+	return appendInteger(appendMessage(appendText(nil, attributeName, "value"), attributeTensor, value), attributeType, attributeTypeTensor)
 }
 
 func graphAttribute(name string, m model) []byte {

@@ -94,7 +94,7 @@ func TestOddGraphs(t *testing.T) {
 			model: withOutput(between(17, [][]byte{op("Cast", "first", "same", integer("to", 1)), op("Relu", "same", "last")}), shaped("same", 2, 4)),
 		},
 		"a constant that is an output": {
-			model: withOutput(between(17, [][]byte{op("Constant", "", "c", tensorAttribute("value", initializer("", ramp(4), 4))), op("Add", "first c", "last")}), shaped("c", 4)),
+			model: withOutput(between(17, [][]byte{op("Constant", "", "c", tensorAttribute(initializer("", ramp(4), 4))), op("Add", "first c", "last")}), shaped("c", 4)),
 			want:  "Cast MatMul Add MatMul Cast:32",
 		},
 		"float64": {

@@ -78,7 +78,7 @@ func randomGraph(source *rand.Rand) model {
 			add("Concat", part("right")+" "+part("left"), out, integer("axis", 1))
 		case 19:
 			add("Shape", a, part("shape"))
-			add("ConstantOfShape", part("shape"), part("ones"), tensorAttribute("value", initializer("", []float32{0.25}, 1)))
+			add("ConstantOfShape", part("shape"), part("ones"), tensorAttribute(initializer("", []float32{0.25}, 1)))
 			add("Add", a+" "+part("ones"), out)
 		case 20:
 			add("com.microsoft:QuickGelu", a, out)

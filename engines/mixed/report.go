@@ -29,7 +29,7 @@ type Report struct {
 	// were stored as FP16 already.
 	Weights int
 	// Unfit names the tensors that stay in FP32 because a magnitude is above
-	// 65504, with the nodes that read them.
+	// 65504; so do the nodes that read them.
 	Unfit []string
 	// Subnormal are how many values of converted tensors are below 2^-14 and lose
 	// bits, Flushed how many others become zero, NotFinite how many are NaN or
