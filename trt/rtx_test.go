@@ -149,3 +149,76 @@ func TestRTXBuildErrors(t *testing.T) {
 		})
 	}
 }
+
+// The library tells its progress, and stops when it is told to.
+func TestRTXBuildIsCancelled(t *testing.T) {
+	library := rtx(t)
+	network, err := os.ReadFile("../testdata/golden/tiny-a/dino_gate.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var seen []Phase
+	_, err = library.Build(ctx, BuildOptions{Network: network, Profiles: batches(network), ComputeCapability: sm86, Progress: func(p Progress) {
+		seen = p.Phases
+		cancel()
+	}})
+	var found *BuildError
+	if !errors.As(err, &found) || found.Reason != ReasonCancelled || !errors.Is(err, context.Canceled) {
+		t.Errorf("want a build that was cancelled, found %v", err)
+	}
+	if len(seen) == 0 || seen[0].Name == "" || seen[0].Steps < 1 {
+		t.Errorf("want phases with names and steps, found %+v", seen)
+	}
+	t.Logf("%+v: %v", seen, err)
+}
+
+// Without a GPU, plans are read as far as that they are none.
+func TestRTXPlanErrors(t *testing.T) {
+	runtime, err := rtx(t).NewRuntime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := runtime.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, err = runtime.Deserialize(bytes.Repeat([]byte("gladd"), 100))
+	var found *PlanError
+	if !errors.As(err, &found) || found.Reason != ReasonCorrupt {
+		t.Errorf("want a PlanError of a corrupt plan, found %v", err)
+	}
+}
+
+// The real libraries of 10.x and 11.x that have a runtime and no builder. Where
+// there is no GPU they return a small number for a runtime, and the logger, whose
+// table is of this side, gets to know why.
+func TestRTXSiblingsWithoutGPU(t *testing.T) {
+	for _, path := range filepath.SplitList(os.Getenv("GLADD_TENSORRT_LEAN_LIBRARIES")) {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			library, err := Open(Options{Library: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime, err := library.NewRuntime()
+			if err == nil { // there is a GPU
+				_, err = runtime.Deserialize(bytes.Repeat([]byte("gladd"), 100))
+				var found *PlanError
+				if !errors.As(err, &found) || found.Reason != ReasonCorrupt {
+					t.Errorf("want a PlanError of a corrupt plan, found %v", err)
+				}
+				err = runtime.Close()
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var found *CallError
+			if !errors.As(err, &found) || found.Call != "createInferRuntime_INTERNAL" || !strings.Contains(found.Cause, "CUDA initialization failure") {
+				t.Errorf("want CUDA's failure, found %v", err)
+			}
+		})
+	}
+}

@@ -200,3 +200,27 @@ func TestSteadyCallsAllocateNothing(t *testing.T) {
 		}
 	})
 }
+
+// The work of a context is a stream's: it is done later, with the shapes and
+// addresses of its own time.
+func TestEnqueueGoesThroughTheStream(t *testing.T) {
+	eachFake(t, func(t *testing.T, library *Library) {
+		network := trttest.Graph("Neg", -1, 3)
+		l := load(t, library, network, atBatches(network, 1, 2, 4))
+		first := bind(t, l, 1)
+		trttest.Queue(t)
+		checkCall(t, l.context.Enqueue(13), CallError{Call: "enqueueV3"})
+		before := slices.Clone(first.floats["out"])
+		if err := l.context.Enqueue(5); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(first.floats["out"], before) {
+			t.Error("the first work was done before the stream came to it")
+		}
+		bind(t, l, 3)
+		if err := l.context.Enqueue(5); err != nil {
+			t.Fatal(err)
+		}
+		compare(t, l, network, first, 1)
+	})
+}

@@ -73,6 +73,16 @@ func Make(t testing.TB, fake Fake) (library string) {
 	return made.libraries[fake]
 }
 
+// Queue makes what the fakes enqueue wait for the next that is enqueued, until
+// the test ends; on stream 13 all fails. It stands for a CUDA stream where there
+// is no fake CUDA.
+func Queue(t testing.TB) {
+	t.Helper()
+	library := filepath.Join(t.TempDir(), "queue.so")
+	run(t, "g++", "-shared", "-fPIC", source("queue.cpp"), "-o", library)
+	t.Setenv("FAKE_TRT_CUDA", library)
+}
+
 // Numbered is a fake that states another version than its interface has, as
 // getInferLibVersion gives it.
 func (f Fake) Numbered(number int) Fake {

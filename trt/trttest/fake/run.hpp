@@ -48,6 +48,20 @@ struct Job {
 	static void drop(void *job) { delete static_cast<Job *>(job); }
 };
 
+using Enqueue = int (*)(void *stream, void (*run)(void *), void *job, void (*drop)(void *));
+
+// find_enqueue returns the fake CUDA's function, or null where there is none.
+inline Enqueue find_enqueue() {
+	const char *path = getenv("FAKE_TRT_CUDA");
+	void *library = path ? dlopen(path, RTLD_NOW) : RTLD_DEFAULT;
+	Enqueue found = library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
+	if (path && !found) {
+		fprintf(stderr, "fake TensorRT: FAKE_TRT_CUDA names no library with fake_cuda_enqueue: %s\n", path);
+		abort();
+	}
+	return found;
+}
+
 struct Context : IExecutionContext {
 	Engine *engine;
 	int32_t profile = 0;
@@ -105,14 +119,7 @@ struct Context : IExecutionContext {
 			job->addresses.push_back(address->second);
 			job->shapes.push_back(resolved);
 		}
-		using Enqueue = int (*)(void *, void (*)(void *), void *, void (*)(void *));
-		// Not kept: each test may have a driver of its own.
-		const char *path = getenv("FAKE_TRT_CUDA");
-		void *library = path ? dlopen(path, RTLD_NOW | RTLD_NOLOAD) : RTLD_DEFAULT;
-		const auto enqueue = library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
-		if (path && library) {
-			dlclose(library); // it stays: somebody else opened it
-		}
+		Enqueue enqueue = find_enqueue();
 		if (enqueue) {
 			return enqueue(stream, Job::run, job.release(), Job::drop) == 0;
 		}
