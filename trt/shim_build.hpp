@@ -201,6 +201,7 @@ int build(const gladd_trt_library *library, const void *network_data, size_t siz
 	const void *timing_cache, size_t timing_cache_size, const gladd_trt_build_options *options, gladd_trt_build *build,
 	gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &collector) -> const char * {
+		collector.begin_strays();
 		failure->stage = GLADD_TRT_CONFIGURE; // an exception has a stage, too
 		// Declared in the order in which they may not outlive each other.
 		Own<IBuilder> builder(create<IBuilder>(library, library->create_builder, failure));
@@ -244,7 +245,7 @@ int build(const gladd_trt_library *library, const void *network_data, size_t siz
 		}
 		Own<ITimingCache> cache(with_cache(*config, timing_cache, timing_cache_size));
 		// What was said of an old timing cache is not the cause of what follows.
-		collector.has = false;
+		collector.forget();
 #if GLADD_TRT_ABI != 8
 		Monitor monitor(build);
 		config->setProgressMonitor(&monitor);

@@ -106,7 +106,7 @@ int set_memory(const gladd_trt_library *library, void *context, uintptr_t addres
 #else
 		execution.setDeviceMemoryV2(to_address(address), size);
 #endif
-		return collector.has ? "setDeviceMemory" : nullptr; // it returns nothing
+		return collector.has_error() ? "setDeviceMemory" : nullptr; // it returns nothing
 	});
 }
 

@@ -26,13 +26,26 @@ Collector::~Collector() { collecting = outer; }
 
 Collector *Collector::current() noexcept { return collecting; }
 
-const char *Collector::cause() noexcept {
+void Collector::error(const char *text) noexcept {
 	if (!has) {
+		copy(first, text);
+		has = true;
+	}
+}
+
+void Collector::begin_strays() noexcept {
+	std::lock_guard<std::mutex> lock(log->mutex);
+	log->stray[0] = 0;
+	strays = true;
+}
+
+const char *Collector::cause() noexcept {
+	if (!has && strays) {
 		std::lock_guard<std::mutex> lock(log->mutex);
 		copy(first, log->stray);
-		log->stray[0] = 0;
+		has = true;
 	}
-	return first;
+	return has ? first : "";
 }
 
 void gladd_trt_log::write(int severity, const char *text) noexcept {

@@ -19,8 +19,8 @@ struct gladd_trt_log {
 	int first = 0;
 	std::atomic<int> count{0};
 	uint64_t dropped = 0;
-	// The first error from a thread that is in no call of gladd's. Builders have
-	// such threads.
+	// The first error since a build began from a thread that is in no call of
+	// gladd's. Builders have such threads.
 	char stray[GLADD_TRT_TEXT] = "";
 
 	void write(int severity, const char *text) noexcept;
@@ -58,14 +58,21 @@ class Collector {
 public:
 	explicit Collector(gladd_trt_log *log) noexcept;
 	~Collector();
-	const char *cause() noexcept;
+	Collector(const Collector &) = delete;
+	Collector &operator=(const Collector &) = delete;
 	static Collector *current() noexcept;
-	void error(const char *text) noexcept { if (!has) { copy(first, text); has = true; } }
-	bool has = false;
+	void error(const char *text) noexcept;
+	bool has_error() const noexcept { return has; }
+	void forget() noexcept { has = false; }
+	// From now on, errors of other threads are causes too, if this one has none.
+	void begin_strays() noexcept;
+	// The first error, or an empty text.
+	const char *cause() noexcept;
 
 private:
 	gladd_trt_log *log;
 	Collector *outer;
+	bool has = false, strays = false;
 	char first[GLADD_TRT_TEXT] = "";
 };
 
