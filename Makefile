@@ -32,6 +32,18 @@ demo: build ## run a line on a folder of pictures; BUNDLE=DIR DATA=DIR for your 
 test: setup-tests ## run all tests
 	go test -race ./...
 
+.PHONY: test-asan
+test-asan: setup-tests ## test TensorRT's wrapper and the CUDA layer with AddressSanitizer
+	go test -asan ./trt/...
+
+.PHONY: test-tensorrt-rtx
+test-tensorrt-rtx: setup ## build engines of all graphs with the true TensorRT for RTX, which needs no GPU for that
+	@scripts/test-tensorrt-rtx.sh
+
+.PHONY: test-gpu
+test-gpu: build ## on a machine with an NVIDIA GPU: test and measure, one table
+	@scripts/test-gpu.sh
+
 .PHONY: build
 build: setup ## build bin/gladd
 	go build -ldflags "-X main.version=$(VERSION)" -o bin/gladd ./daemon

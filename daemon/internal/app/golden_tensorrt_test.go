@@ -3,6 +3,8 @@
 package app_test
 
 import (
+	"log/slog"
+	"os"
 	"testing"
 
 	"gladd/daemon/internal/app"
@@ -38,3 +40,24 @@ func TestGoldenTinyAOnTensorRT(t *testing.T) {
 
 // fp16Tolerance is how many times as far as in FP32 values may be apart.
 const fp16Tolerance = 5
+
+// The same on a true GPU with true libraries: see make test-gpu.
+func TestGoldenTinyAOnThisMachine(t *testing.T) {
+	if os.Getenv("GLADD_TEST_GPU") == "" {
+		t.Skip("GLADD_TEST_GPU does not say that there is a GPU")
+	}
+	for _, backend := range []string{app.BackendTensorRT, app.BackendONNXRuntimeCUDA} {
+		t.Run(backend, func(t *testing.T) {
+			options := app.EngineOptions{
+				Backend: backend, ONNXRuntimeLibrary: os.Getenv("GLADD_ONNXRUNTIME_CUDA_LIBRARY"),
+				TensorRT: app.TensorRTOptions{Library: os.Getenv("GLADD_TENSORRT_LIBRARY"), CacheDir: t.TempDir()},
+			}
+			opened, err := app.OpenEngines(options, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Skipf("not run: %v", err)
+			}
+			opened.Close() //nolint:errcheck // it was only tried
+			goldenTinyA(t, openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), options), fp16Tolerance)
+		})
+	}
+}
