@@ -14,6 +14,8 @@ import (
 	"gladd/trt/trttest"
 )
 
+func init() { afterTests = append(afterTests, trttest.Cleanup) }
+
 // withGPU gives the commands of a test a GPU and TensorRT, both fakes whose
 // engines compute what ONNX Runtime computes.
 func withGPU(t *testing.T) (cache string) {
@@ -26,7 +28,6 @@ func withGPU(t *testing.T) (cache string) {
 	t.Setenv("GLADD_CUDA_LIBRARY", driver.Path)
 	t.Setenv("GLADD_TENSORRT_LIBRARY", trttest.Make(t, trttest.V10_3))
 	t.Setenv("GLADD_ENGINE_CACHE", cache)
-	t.Cleanup(trttest.Cleanup)
 	return cache
 }
 
@@ -99,5 +100,35 @@ func TestInspectOnTensorRT(t *testing.T) {
 	}
 	if _, err := os.Stat(os.Getenv("GLADD_ENGINE_CACHE")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A daemon whose engines are missing builds them before it says that it is ready,
+// and tells systemd so, which would end a start that takes too long.
+func TestRunBuildsEnginesFirst(t *testing.T) {
+	cache := withGPU(t)
+	s := newSite(t, "")
+	s.more = "engines: {backend: tensorrt, tensorrt_library: \"" + os.Getenv("GLADD_TENSORRT_LIBRARY") + "\", cache_dir: \"" + cache + "\"}\n"
+	config := s.config(oneStation)
+	p := launch(t, []string{"run", "--config", config})
+	p.waitState("READY=1")
+	p.mutex.Lock()
+	states := p.states
+	p.mutex.Unlock()
+	if len(states) < 3 || !strings.HasPrefix(states[0], "STATUS=building engines: vae_encoder, 0 of 5 done") || !strings.HasPrefix(states[1], "EXTEND_TIMEOUT_USEC=") {
+		t.Errorf("expected systemd to be told of the build before READY, found %q", states)
+	}
+	if count := strings.Count(p.errors(), "engine built"); count != 5 {
+		t.Errorf("expected 5 engines built, found %d:\n%s", count, p.errors())
+	}
+	if code := p.end(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.errors())
+	}
+	again := start(t, config)
+	if strings.Contains(again.errors(), "building an engine") {
+		t.Errorf("expected nothing to build the second time:\n%s", again.errors())
+	}
+	if code := again.end(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, again.errors())
 	}
 }

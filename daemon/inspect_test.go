@@ -28,8 +28,15 @@ func TestMain(m *testing.M) {
 	}
 	// Where there is a GPU, the tests use it only if they say so.
 	os.Setenv("GLADD_CUDA_LIBRARY", "/nowhere/libcuda.so.1")
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, clean := range afterTests {
+		clean()
+	}
+	os.Exit(code)
 }
+
+// afterTests are called once all tests are over.
+var afterTests []func()
 
 // gladd runs a command line in this process.
 func gladd(t *testing.T, arguments ...string) (code int, stdout, stderr string) {

@@ -16,6 +16,8 @@ type runCommand struct {
 	Print              bool   `help:"Print a readable line for each verdict on stdout, and a summary at the end."`
 	Trace              string `help:"Write an overlay of each inspected part below this folder." placeholder:"DIR"`
 	OnnxruntimeLibrary string `name:"onnxruntime-library" help:"ONNX Runtime's shared library, where the configuration names none." env:"GLADD_ONNXRUNTIME_LIBRARY" placeholder:"FILE"`
+	TensorrtLibrary    string `name:"tensorrt-library" help:"TensorRT's shared library, where the configuration names none." env:"GLADD_TENSORRT_LIBRARY" placeholder:"FILE"`
+	CudaLibrary        string `name:"cuda-library" help:"The GPU driver's shared library, if not the system's." env:"GLADD_CUDA_LIBRARY" placeholder:"FILE"`
 	UntilFinished      bool   `help:"End when every camera has given its last picture (folder: and video: cameras)."`
 }
 
@@ -35,6 +37,9 @@ func (c *runCommand) Run(env *environment) error {
 	if config.Engines.ONNXRuntimeLibrary == "" {
 		config.Engines.ONNXRuntimeLibrary = c.OnnxruntimeLibrary
 	}
+	if config.Engines.TensorRTLibrary == "" {
+		config.Engines.TensorRTLibrary = c.TensorrtLibrary
+	}
 	var lines io.Writer
 	if c.Print {
 		lines = env.stdout
@@ -42,6 +47,7 @@ func (c *runCommand) Run(env *environment) error {
 	err = app.Run(env.ctx, app.RunOptions{
 		Config:        config,
 		Software:      "gladd " + version,
+		CUDALibrary:   c.CudaLibrary,
 		Log:           env.serviceLog(),
 		Print:         lines,
 		TraceDir:      c.Trace,

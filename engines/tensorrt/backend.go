@@ -195,9 +195,28 @@ func (b *Backend) Close() error {
 // Open implements [engines.Backend]. Engines that the cache lacks are built first,
 // which takes minutes.
 func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
-	if _, err := b.Build(ctx, bundle, false); err != nil {
-		return nil, err
+	refused := map[engines.GraphName]bool{}
+	for {
+		if _, err := b.Build(ctx, bundle, false); err != nil {
+			return nil, err
+		}
+		networks, err := b.openBuilt(ctx, bundle)
+		// A plan that TensorRT refuses, though it was built for all that the key
+		// says, as after an update of the driver, is built again, once.
+		var plan *planRefusedError
+		if !errors.As(err, &plan) || refused[plan.network] {
+			return networks, err
+		}
+		refused[plan.network] = true
+		b.log.Warn("TensorRT refuses an engine, which is built again", "network", string(plan.network), "error", plan.Err)
+		if err := b.cache.Drop(b.Key(bundle, plan.network)); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// openBuilt opens networks whose engines are in the cache.
+func (b *Backend) openBuilt(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
 	networks := &Networks{
 		backend: b,
 		bundle:  bundle,
@@ -212,6 +231,19 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 	}
 	return networks, nil
 }
+
+// planRefusedError says that TensorRT cannot use a plan that is as it was built.
+type planRefusedError struct {
+	graph   engines.Graph
+	network engines.GraphName
+	Err     *trt.PlanError
+}
+
+func (e *planRefusedError) Error() string {
+	return fmt.Sprintf("%s: engine of %s: %v", e.graph.Path, e.network, e.Err)
+}
+
+func (e *planRefusedError) Unwrap() error { return e.Err }
 
 // exclusively runs a function while nobody else uses the GPU. It waits no longer
 // than the context allows.

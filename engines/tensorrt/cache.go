@@ -146,6 +146,17 @@ func (c *Cache) Put(entry Entry, plan []byte) error {
 	return c.write(name+entrySuffix, append(document, '\n'))
 }
 
+// Drop forgets the plan for a key.
+func (c *Cache) Drop(key Key) error {
+	// The entry first: see Put.
+	for _, suffix := range []string{entrySuffix, planSuffix} {
+		if err := os.Remove(c.path(key.name(), suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("engine cache: %w", err)
+		}
+	}
+	return nil
+}
+
 // List returns all entries, those of a bundle together. Files that cannot be read
 // are errors beside those that can.
 func (c *Cache) List() (entries []Entry, err error) {

@@ -88,6 +88,10 @@ func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (l *loaded, 
 func (l *loaded) add(name engines.GraphName, plan []byte) error {
 	graph := l.bundle.Graph(name)
 	engine, err := l.backend.runtime.Deserialize(plan)
+	var refused *trt.PlanError
+	if errors.As(err, &refused) && refused.Reason != trt.ReasonMemory {
+		return &planRefusedError{graph, name, refused}
+	}
 	if err != nil {
 		return fmt.Errorf("%s: engine of %s: %w", graph.Path, name, err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"gladd/engines"
 	"gladd/engines/enginetest"
+	"gladd/trt"
 	"gladd/trt/cuda"
 	"gladd/trt/cuda/cudatest"
 	"gladd/trt/trttest"
@@ -257,6 +258,42 @@ func TestEnginesAreBuiltOnce(t *testing.T) {
 	}
 	if entries, err := backend.Cache().List(); len(entries) != 0 || err != nil {
 		t.Errorf("all pruned: found %v, %v", entries, err)
+	}
+}
+
+// A plan that is whole but that TensorRT refuses is built again; a second refusal
+// is an error.
+func TestPlanThatTensorRTRefuses(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	bundle := enginetest.Load(t, enginetest.TinyA(t))
+	backend := box.backend(t)
+	if _, err := backend.Build(t.Context(), bundle, false); err != nil {
+		t.Fatal(err)
+	}
+	key := backend.Key(bundle, engines.DINOGate)
+	_, entry, err := backend.Cache().Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := backend.Cache().Put(entry, []byte("no plan of TensorRT's")); err != nil {
+		t.Fatal(err)
+	}
+	networks := box.open(t, backend, enginetest.TinyA(t))
+	if _, err := call(t.Context(), bundle.Manifest, networks, "compare", 1); err != nil {
+		t.Error(err)
+	}
+	if found, _, err := backend.Cache().Get(key); err != nil || string(found) == "no plan of TensorRT's" {
+		t.Errorf("expected the engine built again, found %.20q, %v", found, err)
+	}
+	if !strings.Contains(box.log.String(), "TensorRT refuses an engine") {
+		t.Errorf("expected a warning, found %s", box.log)
+	}
+
+	trttest.Fault(t, "deserializeCudaEngine=null")
+	_, err = backend.Open(t.Context(), bundle)
+	var refused *trt.PlanError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "engine of vae_encoder") {
+		t.Errorf("expected a PlanError that names the network, found %v", err)
 	}
 }
 

@@ -36,7 +36,9 @@ func (e FaultError) Unwrap() error { return e.error }
 type RunOptions struct {
 	Config   *configs.Config
 	Software string // gladd and its version
-	Log      *slog.Logger
+	// CUDALibrary is the path of the GPU driver's library; empty: looked for.
+	CUDALibrary string
+	Log         *slog.Logger
 	// Print gets a readable line for every verdict, and a summary at the end;
 	// nil: nobody reads.
 	Print io.Writer
@@ -133,7 +135,12 @@ func (d *daemon) openStations(ctx context.Context) error {
 		Backend:            d.config.Engines.Backend,
 		Threads:            d.config.Engines.Threads,
 		ONNXRuntimeLibrary: d.config.Engines.ONNXRuntimeLibrary,
-		TensorRT:           TensorRTOptions{Library: d.config.Engines.TensorRTLibrary, CacheDir: d.config.Engines.CacheDir, Progress: d.notify.building()},
+		TensorRT: TensorRTOptions{
+			Library:     d.config.Engines.TensorRTLibrary,
+			CUDALibrary: d.options.CUDALibrary,
+			CacheDir:    d.config.Engines.CacheDir,
+			Progress:    d.notify.building(),
+		},
 	}, d.log)
 	if err != nil {
 		return err
