@@ -66,6 +66,27 @@ func TestOddGraphs(t *testing.T) {
 			model: between(17, append(slices.Clone(condition), op("If", "positive", "last", graphAttribute("then_branch", branch("Sigmoid")), graphAttribute("else_branch", branch("Tanh")))), zero),
 			want:  "Cast MatMul Cast:32 ReduceMax:32 Greater:32 If:32 Cast MatMul Cast:32",
 		},
+		"a loop that reads from outside": {
+			model: between(17, [][]byte{op("Relu", "first", "seen"), op("Loop", "twice go first", "last", graphAttribute("body", model{
+				inputs:  [][]byte{typed("i", int64s), typed("go_in", booleans), shaped("value", 2, 4)},
+				nodes:   [][]byte{op("Identity", "go_in", "go_out"), op("Add", "value seen", "sum"), op("Tanh", "sum", "next")},
+				outputs: [][]byte{typed("go_out", booleans), shaped("next", 2, 4)},
+			}))}, initializer("twice", []int64{2}), boolean("go")),
+			want: "Cast MatMul Cast:32 Relu:32 Loop:32 Cast MatMul Cast:32",
+		},
+		"resize, opset 10": {
+			model: between(10, [][]byte{op("Reshape", "first plane", "p"), op("Resize", "p scales", "r", text("mode", "nearest")), op("Reshape", "r back", "last")},
+				initializer("plane", []int64{1, 1, 2, 4}, 4), initializer("back", []int64{2, 4}, 2), initializer("scales", []float32{1, 1, 1, 1}, 4)),
+			want: "Cast MatMul Reshape Resize Reshape MatMul Cast:32",
+		},
+		"batch normalisation, opset 13": {
+			model: between(13, [][]byte{op("BatchNormalization", "first one nought nought one", "last")}, initializer("one", []float32{1, 2, 1, 1}, 4), initializer("nought", []float32{0, 1, 0, 0}, 4)),
+			want:  "Cast MatMul Cast:32 BatchNormalization:32 Cast MatMul Cast:32",
+		},
+		"a type that only its use tells": {
+			model: between(17, [][]byte{op("com.microsoft:QuickGelu", "first", "q"), op("Relu", "q", "r"), op("Transpose", "r", "t", integers("perm", 1, 0)), op("MatMul", "r t", "m"), op("MatMul", "m r", "last")}),
+			want:  "Cast MatMul Cast:32 QuickGelu:32 Cast Relu Transpose MatMul MatMul MatMul Cast:32",
+		},
 		"an unknown operator": {
 			model: between(17, [][]byte{op("com.microsoft:QuickGelu", "first", "last", number("alpha", 1))}),
 			want:  "Cast MatMul Cast:32 QuickGelu:32 Cast MatMul Cast:32",
@@ -179,12 +200,38 @@ func TestOddGraphs(t *testing.T) {
 	}
 }
 
+// boolean is an initializer that holds true.
+func boolean(name string) []byte {
+	message := appendInteger(nil, tensorType, int64(booleans))
+	return appendMessage(appendText(message, tensorName, name), tensorRaw, []byte{1})
+}
+
 func halves(values []float32) []uint16 {
 	list := make([]uint16, len(values))
 	for i, value := range values {
 		list[i] = toHalf(value)
 	}
 	return list
+}
+
+// A function of the model's own is an operator that nobody knows; its body stays.
+func TestFunctionOfTheModel(t *testing.T) {
+	enginetest.Backend(t)
+	function := appendText(nil, 1, "Double") // FunctionProto.name
+	function = appendText(appendText(function, 4, "a"), 5, "b")
+	function = appendMessage(function, 7, op("Add", "a a", "b"))
+	function = appendMessage(function, 9, appendInteger(nil, 2, 17)) // opset_import
+	function = appendText(function, 10, "made.up")
+	m := between(17, [][]byte{op("made.up:Double", "first", "last")})
+	content := appendMessage(m.bytes(), 25, function) // ModelProto.functions
+	converted, report := convert(t, content, Options{})
+	if want, found := "Cast MatMul Cast:32 Double:32 Cast MatMul Cast:32", strings.Join(precisions(t, converted), " "); found != want {
+		t.Errorf("expected %s\nfound    %s", want, found)
+	}
+	if !slices.Equal(report.Unknown, []string{"Double"}) {
+		t.Errorf("expected Double to be named, found %v", report.Unknown)
+	}
+	compareModels(t, content, converted, 0.01)
 }
 
 func TestOptions(t *testing.T) {
