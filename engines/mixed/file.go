@@ -56,12 +56,13 @@ func convertFile(from, to string, options Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("not an ONNX file: %w", err)
 	}
-	closeAll, err := openExternal(filepath.Dir(from), graph.initializers)
+	weights := to + ".weights"
+	closeAll, err := openExternal(filepath.Dir(from), weights, graph.initializers)
 	defer closeAll()
 	if err != nil {
 		return Report{}, err
 	}
-	c := &converter{options: options, graph: graph, outside: &weightsFile{name: filepath.Base(to) + ".weights"}}
+	c := &converter{options: options, graph: graph, outside: &weightsFile{name: filepath.Base(weights)}}
 	converted, err := c.convert(fields)
 	if err != nil {
 		return Report{}, err
@@ -92,9 +93,10 @@ func readGraph(from, to string) ([]byte, error) {
 }
 
 // openExternal opens the files beside a graph, each once, and checks that they
-// hold what the graph takes from them.
-func openExternal(dir string, tensors []*tensor) (closeAll func(), err error) {
+// hold what the graph takes from them, and that none is the one to write.
+func openExternal(dir, target string, tensors []*tensor) (closeAll func(), err error) {
 	opened := map[string]*os.File{}
+	old, _ := os.Stat(target) // one that is not there is none of them
 	closeAll = func() {
 		for _, file := range opened {
 			file.Close()
@@ -122,6 +124,9 @@ func openExternal(dir string, tensors []*tensor) (closeAll func(), err error) {
 		}
 		if !info.Mode().IsRegular() {
 			return closeAll, fmt.Errorf("tensor %q: %s: expected a file, found one of mode %s", t.name, path, info.Mode())
+		}
+		if old != nil && os.SameFile(info, old) {
+			return closeAll, fmt.Errorf("tensor %q: its weights are in %s, which would be written over; expected another name for the new graph", t.name, target)
 		}
 		if at.length == 0 && !at.measured {
 			at.length = max(0, info.Size()-at.offset)

@@ -169,8 +169,14 @@ func TestConvertFileRefuses(t *testing.T) {
 		to     string
 		want   string
 	}{
-		"no graph":        {func(t *testing.T, dir string) { remove(t, dir, "graph.onnx") }, "", "no such file or directory"},
-		"onto itself":     {nil, "graph.onnx", "expected another file to write to, found the same"},
+		"no graph":    {func(t *testing.T, dir string) { remove(t, dir, "graph.onnx") }, "", "no such file or directory"},
+		"onto itself": {nil, "graph.onnx", "expected another file to write to, found the same"},
+		"onto its weights": {func(t *testing.T, dir string) {
+			m := between(17, [][]byte{op("Relu", "first", "last")})
+			m.tensors[0] = external("w1", float32s, "mixed.onnx.weights", "16", "64", 4, 4)
+			enginetest.WriteFile(t, filepath.Join(dir, "graph.onnx"), m.bytes())
+			enginetest.WriteFile(t, filepath.Join(dir, "mixed.onnx.weights"), enginetest.ReadFile(t, filepath.Join(dir, "one.bin")))
+		}, "mixed.onnx", "which would be written over; expected another name for the new graph"},
 		"a folder":        {func(t *testing.T, dir string) { remove(t, dir, "graph.onnx"); mkdir(t, dir, "graph.onnx") }, "", "expected a file, found one of mode d"},
 		"no weights":      {func(t *testing.T, dir string) { remove(t, dir, "two.bin") }, "", `tensor "stored": open `},
 		"weights cut off": {func(t *testing.T, dir string) { truncate(t, dir, "one.bin", 100) }, "", `tensor "shared": expected 64 bytes at 80 in `},
