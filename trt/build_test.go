@@ -22,7 +22,7 @@ func TestBuild(t *testing.T) {
 		if err := os.WriteFile(path, network, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		first := must[*Plan](t)(library.Build(t.Context(), BuildOptions{Network: network, Profiles: profiles, Workspace: 1 << 20}))
+		first := must[*Plan](t)(library.Build(t.Context(), BuildOptions{Network: network, Profiles: profiles, Workspace: 1 << 20, FP16: true}))
 		if first.Layers != 1 || first.Duration <= 0 || !bytes.Contains(first.Data, network) {
 			t.Errorf("found %+v", first)
 		}
@@ -99,6 +99,9 @@ func TestBuildErrors(t *testing.T) {
 					t.Fatalf("want a BuildError, found %v", err)
 				}
 				want := test.want
+				if want.Operator != "" && library.Version().Major == 8 { // whose parser tells the index only
+					want.Node, want.Operator = "node 0", ""
+				}
 				if found.Stage != want.Stage || found.Reason != want.Reason || found.Node != want.Node || found.Operator != want.Operator ||
 					want.Call != "" && found.Call != want.Call || !strings.Contains(found.Cause, want.Cause) {
 					t.Errorf("want %+v, found %+v", want, *found)
@@ -126,6 +129,9 @@ func TestBuildTellsTimingCachesFault(t *testing.T) {
 // The progress of a build is told while it runs, and its context ends it.
 func TestBuildIsCancelled(t *testing.T) {
 	eachFake(t, func(t *testing.T, library *Library) {
+		if library.Version().Major == 8 {
+			t.Skip("8.x tells no progress and cannot be cancelled")
+		}
 		network := trttest.Graph("Relu", -1, 3)
 		trttest.Fault(t, "buildSerializedNetwork=slow")
 		ctx, cancel := context.WithCancel(t.Context())

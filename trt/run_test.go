@@ -28,6 +28,9 @@ func TestEngineTellsWhatItHolds(t *testing.T) {
 			wantType := "float"
 			if name == "class_index" {
 				wantType = "int64"
+				if library.Version().Major == 8 { // has no such type
+					wantType = "int32"
+				}
 			}
 			if want := (Tensor{Name: name, Input: true, Type: wantType, Shape: shape}); !reflect.DeepEqual(tensor, want) {
 				t.Errorf("want %+v, found %+v", want, tensor)
@@ -126,6 +129,9 @@ func TestEngineComputes(t *testing.T) {
 	eachFake(t, func(t *testing.T, library *Library) {
 		for _, name := range []string{"unet.onnx", "vae_encoder.onnx", "dino_score.onnx"} {
 			t.Run(name, func(t *testing.T) {
+				if library.Version().Major == 8 && name == "unet.onnx" {
+					t.Skip("the fake of 8.x cannot run graphs with int64")
+				}
 				network := micro(t, name)
 				l := load(t, library, network, atBatches(network, 1, 1, 1), atBatches(network, 2, 3, 8))
 				for _, step := range []struct {

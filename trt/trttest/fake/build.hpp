@@ -35,6 +35,12 @@ struct Network : INetworkDefinition {
 	}
 };
 
+#if FAKE_ABI == 8
+using DimsArgument = Dims;
+#else
+using DimsArgument = Dims const &;
+#endif
+
 struct ProfileObject : IOptimizationProfile {
 	Profile ranges;
 	Part<ProfileObject> part;
@@ -42,7 +48,7 @@ struct ProfileObject : IOptimizationProfile {
 		using V = apiv::VOptimizationProfile;
 		using P = Part<ProfileObject>;
 		static Table table = Table()
-			.set(&V::setDimensions, +[](P *p, char const *name, OptProfileSelector select, Dims const &dims) -> bool {
+			.set(&V::setDimensions, +[](P *p, char const *name, OptProfileSelector select, DimsArgument dims) -> bool {
 				p->owner->ranges[name].shapes[int(select)] = to_shape(dims);
 				return fault("setDimensions") != "false";
 			})
@@ -73,7 +79,9 @@ struct TimingCache : ITimingCache {
 
 struct Config : IBuilderConfig {
 	ILogger *logger;
+#if FAKE_ABI != 8
 	IProgressMonitor *monitor = nullptr;
+#endif
 	std::vector<Profile> profiles;
 	bool capability = false;
 	Part<Config> part;
@@ -90,7 +98,11 @@ struct Config : IBuilderConfig {
 				return p->owner->profiles.size() - 1;
 			});
 			t.set(&V::setMemoryPoolLimit, +[](P *, MemoryPoolType, size_t) {});
+#if FAKE_ABI == 8
+			t.set(&V::setFlag, +[](P *, BuilderFlag) {});
+#else
 			t.set(&V::setProgressMonitor, +[](P *p, IProgressMonitor *monitor) { p->owner->monitor = monitor; });
+#endif
 			t.set(&V::setTimingCache, +[](P *p, ITimingCache const &, bool) -> bool { return !fails(p->owner->logger, "setTimingCache"); });
 			t.set(&V::createTimingCache, +[](P *p, void const *data, size_t size) -> ITimingCache * {
 				std::string bytes(static_cast<const char *>(data), size), own = "timings of " + version_text(version);
@@ -126,8 +138,8 @@ struct Builder : IBuilder {
 				return fails(p->owner->logger, "createBuilderConfig") ? no_object<IBuilderConfig>("createBuilderConfig") : new Config(p->owner->logger);
 			})
 			.set(&V::createNetworkV2, +[](P *p, NetworkDefinitionCreationFlags flags) -> INetworkDefinition * {
-				// 10.x: kSTRONGLY_TYPED, the second flag; later ones: none.
-				if (fails(p->owner->logger, "createNetworkV2") || flags != (FAKE_ABI == 10 ? 2u : 0u)) {
+				// 8.x: kEXPLICIT_BATCH, the first flag; 10.x: kSTRONGLY_TYPED, the second; later ones: none.
+				if (fails(p->owner->logger, "createNetworkV2") || flags != (FAKE_ABI == 8 ? 1u : FAKE_ABI == 10 ? 2u : 0u)) {
 					return no_object<INetworkDefinition>("createNetworkV2");
 				}
 				return new Network;
@@ -142,11 +154,10 @@ struct Builder : IBuilder {
 		part = {table.slots, this};
 		mImpl = reinterpret_cast<apiv::VBuilder *>(&part);
 	}
-	IHostMemory *build(Network &network, Config &config) {
-		if (fails(logger, "buildSerializedNetwork")) {
-			return no_object<IHostMemory>("buildSerializedNetwork");
-		}
-		// slow: a build of a minute that can be cancelled at every step.
+#if FAKE_ABI != 8
+	// steps tells the progress of a build; false: it was cancelled. The fault slow
+	// makes it a build of a minute that can be cancelled at every step.
+	bool steps(Config &config) {
 		int steps = fault("buildSerializedNetwork") == "slow" ? 60000 : 2;
 		bool go_on = true;
 		config.monitor->phaseStart("Building Engine", nullptr, 2);
@@ -158,10 +169,19 @@ struct Builder : IBuilder {
 		config.monitor->phaseFinish("Tactic Selection");
 		go_on = go_on && config.monitor->stepComplete("Building Engine", 0);
 		config.monitor->phaseFinish("Building Engine");
-		if (!go_on) {
+		return go_on;
+	}
+#endif
+	IHostMemory *build(Network &network, Config &config) {
+		if (fails(logger, "buildSerializedNetwork")) {
+			return no_object<IHostMemory>("buildSerializedNetwork");
+		}
+#if FAKE_ABI != 8
+		if (!steps(config)) {
 			error(logger, "IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (build was cancelled)");
 			return nullptr;
 		}
+#endif
 		return new Memory(write_plan({version, gpu(), config.profiles, network.graph->bytes}));
 	}
 };
@@ -210,7 +230,7 @@ struct Parser {
 			std::string rest = text.substr(at + 11);
 			size_t quote = rest.find('"');
 			std::string after = rest.substr(quote + 3);
-			fail(6, 0, "No importer registered for the operator", rest.substr(0, quote), after.substr(0, after.find(',')));
+			fail(FAKE_ABI == 8 ? 8 : 6, 0, "No importer registered for the operator", rest.substr(0, quote), after.substr(0, after.find(',')));
 			return false;
 		}
 		for (const Value &input : network->graph->inputs) {
@@ -223,16 +243,18 @@ struct Parser {
 inline Table &Parser::error_table() {
 	using E = nvonnxparser::IParserError;
 	static Table table = Table()
-		.set(&E::code, +[](ParserError *e) -> int { return e->code; })
+		.set(&E::code, +[](ParserError *e) -> nvonnxparser::ErrorCode { return nvonnxparser::ErrorCode(e->code); })
 		.set(&E::desc, +[](ParserError *e) -> char const * {
 			if (fault("desc") == "throw") {
 				throw std::runtime_error("the fake's exception");
 			}
 			return e->text.c_str();
 		})
-		.set(&E::node, +[](ParserError *e) -> int { return e->node; })
+#if FAKE_ABI != 8
 		.set(&E::nodeName, +[](ParserError *e) -> char const * { return e->name.c_str(); })
-		.set(&E::nodeOperator, +[](ParserError *e) -> char const * { return e->operation.c_str(); });
+		.set(&E::nodeOperator, +[](ParserError *e) -> char const * { return e->operation.c_str(); })
+#endif
+		.set(&E::node, +[](ParserError *e) -> int { return e->node; });
 	return table;
 }
 
@@ -253,7 +275,7 @@ inline Table &Parser::make_table() {
 		});
 		t.set(&I::supportsOperator, +[](Parser *p, const char *name) -> bool { return p->errors.empty() || p->errors[0].operation != name; });
 		t.set(&I::getNbErrors, +[](Parser *p) -> int { return p->errors.size(); });
-		t.set(&I::getError, +[](Parser *p, int i) -> ParserError * { return &p->errors[i]; });
+		t.set(&I::getError, +[](Parser *p, int i) -> nvonnxparser::IParserError const * { return reinterpret_cast<nvonnxparser::IParserError const *>(&p->errors[i]); });
 		// The destructor has two slots, the second of which frees; they follow clearErrors.
 		t.slots[slot(&I::clearErrors) + 2] = reinterpret_cast<void *>(+[](Parser *p) { delete p; });
 		return t;

@@ -2,7 +2,7 @@
 // ABI. Its engines run their ONNX graph with ONNX Runtime on what they take for
 // device addresses, so that numbers are true.
 //
-// FAKE_ABI is 10, 11 or 1 (TensorRT for RTX). The environment steers it:
+// FAKE_ABI is 8, 10, 11 or 1 (TensorRT for RTX). The environment steers it:
 //   FAKE_TRT_ONNXRUNTIME  path of ONNX Runtime's library
 //   FAKE_TRT_CUDA         path of a library with fake_cuda_enqueue; unset: the process's, if any
 //   FAKE_TRT_GPU          the GPU's compute capability, of which plans take note

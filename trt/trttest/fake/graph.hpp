@@ -43,10 +43,18 @@ struct Table {
 			slot = reinterpret_cast<void *>(unexpected);
 		}
 	}
-	template <typename M, typename F> Table &set(M member, F function) {
-		slots[slot(member)] = reinterpret_cast<void *>(function);
-		return *this;
+	// set fills the slot of a member function with a function of the same signature
+	// that takes the object's first word.
+#define FAKE_SET(qualifiers) \
+	template <typename R, typename C, typename S, typename... A> Table &set(R (C::*member)(A...) qualifiers, R (*function)(S *, A...)) { \
+		slots[slot(member)] = reinterpret_cast<void *>(function); \
+		return *this; \
 	}
+	FAKE_SET(noexcept)
+	FAKE_SET(const noexcept)
+	FAKE_SET()
+	FAKE_SET(const)
+#undef FAKE_SET
 };
 
 // Part stands where TensorRT's classes keep their implementation.
@@ -299,8 +307,12 @@ private:
 
 inline DataType data_type(ONNXTensorElementDataType type) {
 	switch (type) {
+#if FAKE_ABI != 8
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
 		return DataType::kINT64;
+#else
+	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: // TensorRT 8 narrows them; the fake cannot run such a graph
+#endif
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
 		return DataType::kINT32;
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:

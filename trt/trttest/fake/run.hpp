@@ -28,6 +28,7 @@ struct Engine : ICudaEngine {
 		}
 		return nullptr;
 	}
+	IExecutionContext *context();
 	static Table &table();
 };
 
@@ -178,12 +179,18 @@ inline Table &Context::table() {
 		});
 		t.set(&V::enqueueV3, +[](P *p, cudaStream_t stream) -> bool { return p->owner->enqueue(stream); });
 		t.set(&V::setDeviceMemory, +[](P *p, void *memory) { p->owner->take(memory); });
+#if FAKE_ABI != 8
 		if (FAKE_ABI != 10 || version >= 100100) {
 			t.set(&V::setDeviceMemoryV2, +[](P *p, void *memory, int64_t size) { p->owner->take(size < device_memory ? nullptr : memory); });
 		}
+#endif
 		return t;
 	}();
 	return table;
+}
+
+inline IExecutionContext *Engine::context() {
+	return fails(logger, "createExecutionContext") ? no_object<IExecutionContext>("createExecutionContext") : new Context(this);
 }
 
 inline Table &Engine::table() {
@@ -212,19 +219,20 @@ inline Table &Engine::table() {
 			auto range = p->owner->profiles[profile].find(name);
 			return to_dims(range == p->owner->profiles[profile].end() ? value->shape : range->second.shapes[int(select)]);
 		});
+#if FAKE_ABI == 8
+		t.set(&V::createExecutionContextWithoutDeviceMemory, +[](P *p) -> IExecutionContext * { return p->owner->context(); });
+#else
 		t.set(static_cast<IExecutionContext *(V::*)(ExecutionContextAllocationStrategy) noexcept>(&V::createExecutionContext),
 			+[](P *p, ExecutionContextAllocationStrategy strategy) -> IExecutionContext * {
-				if (fails(p->owner->logger, "createExecutionContext") || strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) {
-					return no_object<IExecutionContext>("createExecutionContext");
-				}
-				return new Context(p->owner);
+				return strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED ? p->owner->context() : nullptr;
 			});
-#if FAKE_ABI == 10
-		t.set(&V::getDeviceMemorySize, +[](P *) -> size_t { return device_memory; });
-#endif
 		if (FAKE_ABI != 10 || version >= 100100) {
 			t.set(&V::getDeviceMemorySizeV2, +[](P *) -> int64_t { return device_memory; });
 		}
+#endif
+#if FAKE_ABI == 8 || FAKE_ABI == 10
+		t.set(&V::getDeviceMemorySize, +[](P *) -> size_t { return device_memory; });
+#endif
 		return t;
 	}();
 	return table;
@@ -235,9 +243,14 @@ struct Runtime : IRuntime {
 	Part<Runtime> part;
 	explicit Runtime(ILogger *logger) : logger(logger) {
 		using V = apiv::VRuntime;
-		static Table table = Table().set(
-			static_cast<ICudaEngine *(V::*)(void const *, size_t) noexcept>(&V::deserializeCudaEngine),
-			+[](Part<Runtime> *p, void const *data, size_t size) -> ICudaEngine * { return p->owner->load(data, size); });
+		using P = Part<Runtime>;
+#if FAKE_ABI == 8
+		static Table table = Table().set(&V::deserializeCudaEngine,
+			+[](P *p, void const *data, size_t size, IPluginFactory *) -> ICudaEngine * { return p->owner->load(data, size); });
+#else
+		static Table table = Table().set(static_cast<ICudaEngine *(V::*)(void const *, size_t) noexcept>(&V::deserializeCudaEngine),
+			+[](P *p, void const *data, size_t size) -> ICudaEngine * { return p->owner->load(data, size); });
+#endif
 		part = {table.slots, this};
 		mImpl = reinterpret_cast<apiv::VRuntime *>(&part);
 	}
