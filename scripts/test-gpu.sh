@@ -45,4 +45,11 @@ if [ -e "$out/tensorrt.json" ]; then
 	say "each engine against ONNX Runtime"
 	bin/gladd engines verify --bundle "$bundle" --cache-dir "$out/engines" | tee "$out/verify.txt"
 fi
+python=out/training/env/bin/python
+if [ -x "$python" ] && "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+	say "the same networks in PyTorch"
+	"$python" bench/reference/torch_gpu.py --bundle "$bundle" --json "$out/pytorch.json" || say "not run: PyTorch"
+else
+	say "not run: PyTorch (it takes $python with CUDA, which make test-training makes)"
+fi
 python3 bench/reference/gpu_table.py "$out"
