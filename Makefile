@@ -91,7 +91,7 @@ test-training-official: build $(TRAINING)/installed ## test the export of GLAD's
 
 .PHONY: lint
 lint: setup $(GOLANGCI_LINT) ## check the code's style
-	$(GOLANGCI_LINT) run ./...
+	$(GOLANGCI_LINT) run --build-tags $(TAGS) ./...
 
 $(GOLANGCI_LINT):
 	@echo "lint: building golangci-lint, once; this takes minutes"

@@ -39,6 +39,8 @@ type Options struct {
 	Timeout time.Duration
 	// OnHung is told of a call that hangs.
 	OnHung func(error)
+	// OnRecovered is told when that call returned after all.
+	OnRecovered func()
 	// Progress is called while engines are built; nil: nobody is told.
 	Progress func(Progress)
 	// PlainLaunches calls the engines one by one instead of as CUDA graphs.
@@ -127,7 +129,7 @@ func (b *Backend) open() (err error) {
 	if b.library, err = trt.Open(trt.Options{Library: b.options.Library, Log: b.log}); err != nil {
 		return err
 	}
-	b.device, err = b.driver.OpenDevice(0, cuda.DeviceOptions{HangTimeout: b.options.Timeout, OnHung: b.options.OnHung, Log: b.log})
+	b.device, err = b.driver.OpenDevice(0, cuda.DeviceOptions{HangTimeout: b.options.Timeout, OnHung: b.options.OnHung, OnRecovered: b.options.OnRecovered, Log: b.log})
 	if err != nil {
 		return &GPUError{err}
 	}

@@ -1,0 +1,152 @@
+//go:build tensorrt
+
+package tensorrt
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"gladd/engines"
+	"gladd/engines/enginetest"
+	"gladd/trt"
+	"gladd/trt/trttest"
+)
+
+func TestEnginesAreBuiltOnce(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	var told []Progress
+	box.options.Progress = func(p Progress) { told = append(told, p) }
+	bundle := enginetest.Load(t, enginetest.TinyA(t))
+	backend := box.backend(t)
+	if built, err := backend.Build(t.Context(), bundle, false); built != 5 || err != nil {
+		t.Fatalf("expected 5 engines built, found %d, %v", built, err)
+	}
+	if last := told[len(told)-1]; last.Done != 5 || last.Count != 5 {
+		t.Errorf("progress: expected 5 of 5 at the end, found %+v", last)
+	}
+	if built, err := backend.Build(t.Context(), bundle, false); built != 0 || err != nil {
+		t.Errorf("a second time: expected none built, found %d, %v", built, err)
+	}
+	key := backend.Key(bundle, engines.UNet)
+	write(t, box.options.CacheDir, key.name()+planSuffix, "damaged")
+	if built, err := backend.Build(t.Context(), bundle, false); built != 1 || err != nil || !strings.Contains(box.log.String(), "it is damaged") {
+		t.Errorf("a damaged one: expected it built again and a warning, found %d, %v", built, err)
+	}
+	if built, err := backend.Build(t.Context(), bundle, true); built != 5 || err != nil {
+		t.Errorf("anew: expected 5 built, found %d, %v", built, err)
+	}
+	entries, err := backend.Cache().List()
+	if len(entries) != 5 || err != nil || entries[0].For.Bundle != bundle.Manifest.Name || entries[0].Key.GPU != "Fake Orin" {
+		t.Errorf("list: found %+v, %v", entries, err)
+	}
+	if freed, err := backend.Prune(t.Context(), bundle); freed != 0 || err != nil {
+		t.Errorf("prune: expected nothing to remove, found %d bytes, %v", freed, err)
+	}
+	if _, err := backend.Prune(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if entries, err := backend.Cache().List(); len(entries) != 0 || err != nil {
+		t.Errorf("all pruned: found %v, %v", entries, err)
+	}
+}
+
+// A plan that is whole but that TensorRT refuses is built again; a second refusal
+// is an error.
+func TestPlanThatTensorRTRefuses(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	bundle := enginetest.Load(t, enginetest.TinyA(t))
+	backend := box.backend(t)
+	if _, err := backend.Build(t.Context(), bundle, false); err != nil {
+		t.Fatal(err)
+	}
+	key := backend.Key(bundle, engines.DINOGate)
+	_, entry, err := backend.Cache().Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := backend.Cache().Put(entry, []byte("no plan of TensorRT's")); err != nil {
+		t.Fatal(err)
+	}
+	networks := box.open(t, backend, enginetest.TinyA(t))
+	if _, err := call(t.Context(), bundle.Manifest, networks, "compare", 1); err != nil {
+		t.Error(err)
+	}
+	if found, _, err := backend.Cache().Get(key); err != nil || string(found) == "no plan of TensorRT's" {
+		t.Errorf("expected the engine built again, found %.20q, %v", found, err)
+	}
+	if !strings.Contains(box.log.String(), "TensorRT refuses an engine") {
+		t.Errorf("expected a warning, found %s", box.log)
+	}
+
+	trttest.Fault(t, "deserializeCudaEngine=null")
+	_, err = backend.Open(t.Context(), bundle)
+	var refused *trt.PlanError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "engine of vae_encoder") {
+		t.Errorf("expected a PlanError that names the network, found %v", err)
+	}
+}
+
+func TestBuildThatIsCanceledLeavesNothing(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	trttest.Fault(t, "buildSerializedNetwork=slow")
+	ctx, cancel := context.WithCancel(t.Context())
+	box.options.Progress = func(p Progress) {
+		if p.Phase != "" {
+			cancel()
+		}
+	}
+	backend := box.backend(t)
+	built, err := backend.Build(ctx, enginetest.Load(t, enginetest.TinyA(t)), false)
+	if built != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("expected to be canceled, found %d built, %v", built, err)
+	}
+	files, err := os.ReadDir(box.options.CacheDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if ours(file.Name()) {
+			t.Errorf("left behind: %s", file.Name())
+		}
+	}
+}
+
+func TestTwoProgramsOnOneGPU(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	box.backend(t)
+	box.backend(t)
+	if count := strings.Count(box.log.String(), "another gladd uses this GPU"); count != 1 {
+		t.Errorf("expected one warning, found %d", count)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	for name, test := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"precision":   {func(o *Options) { o.Precision = "int8" }, "precision: expected fp16 or fp32, found \"int8\""},
+		"no driver":   {func(o *Options) { o.CUDALibrary = "/nowhere/libcuda.so.1" }, "without an NVIDIA GPU and its driver use backend onnxruntime"},
+		"no TensorRT": {func(o *Options) { o.Library = "/nowhere/libnvinfer.so.10" }, "/nowhere/libnvinfer.so.10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := box.options
+			test.change(&options)
+			if _, err := New(options); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("expected %q, found %v", test.want, err)
+			}
+		})
+	}
+	t.Run("no GPU", func(t *testing.T) {
+		box.cuda.Set("device_count", 0)
+		defer box.cuda.Set("device_count", 1)
+		var gpu *GPUError
+		if _, err := New(box.options); !errors.As(err, &gpu) {
+			t.Errorf("expected a GPUError, found %v", err)
+		}
+	})
+}
