@@ -91,9 +91,9 @@ func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) 
 	}
 	for i, name := range missing {
 		progress := Progress{Network: name, Done: len(engines.GraphNames) - len(missing) + i, Count: len(engines.GraphNames)}
-		// Serving waits: building takes most of the memory and of the GPU.
-		err := b.exclusively(ctx, func() error { return b.build(ctx, bundle, name, progress) })
-		if err != nil {
+		// Parts are inspected meanwhile, more slowly: a model may be made ready while
+		// others serve.
+		if err := b.build(ctx, bundle, name, progress); err != nil {
 			return built, fmt.Errorf("%s: build the engine of %s: %w", bundle.Graph(name).Path, name, err)
 		}
 		built++

@@ -45,7 +45,6 @@ func OpenTensorRT(options TensorRTOptions, log *slog.Logger) (*tensorrt.Backend,
 		CacheDir:    options.CacheDir,
 		Precision:   options.Precision,
 		Progress:    options.Progress,
-		OnHung:      func(err error) { log.Error("the GPU hangs", "error", err) },
 		Log:         log,
 	})
 }
