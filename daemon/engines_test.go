@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"gladd/daemon/internal/bench"
 	"gladd/engines/enginetest"
 	"gladd/trt/cuda/cudatest"
 	"gladd/trt/trttest"
@@ -130,5 +131,22 @@ func TestRunBuildsEnginesFirst(t *testing.T) {
 	}
 	if code := again.end(); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, again.errors())
+	}
+}
+
+// gladd bench shows what the wrapper costs around the engines.
+func TestBenchOnTensorRT(t *testing.T) {
+	withGPU(t)
+	report := filepath.Join(t.TempDir(), "report.json")
+	code, stdout, stderr := gladd(t, "bench", "--backend", "tensorrt", "--bundle", enginetest.TinyA(t), "--data", labelled(t, 1, 1), "--parts", "0", "--json", report)
+	if code != 0 || !strings.Contains(stdout, "On the GPU, ms, and beside the engines alone") || !strings.Contains(stdout, "memory in use, GB") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	var found bench.Report
+	if err := json.Unmarshal(enginetest.ReadFile(t, report), &found); err != nil {
+		t.Fatal(err)
+	}
+	if found.Machine.Precision != "fp16" || found.GPU == nil || len(found.GPU.Calls) != 5 || found.GPU.Calls[2].Call != "compare" || found.GPU.Calls[2].Whole <= 0 {
+		t.Errorf("found %+v, %+v", found.Machine, found.GPU)
 	}
 }
