@@ -9,6 +9,7 @@
 #include "state.hpp"
 
 #include <new>
+#include <utility>
 
 // Inline functions of two ABIs have the same names, and the linker would keep
 // one of them for both. Each ABI therefore gets namespaces of its own.
@@ -47,21 +48,16 @@ private:
 };
 #endif
 
-// Owns an object of TensorRT for as long as a call takes.
+// Owns an object of TensorRT.
 template <typename T> class Own {
 public:
 	explicit Own(T *object) : object(is_object(object) ? object : nullptr) {}
 	~Own() { delete object; }
-	Own(const Own &) = delete;
-	Own &operator=(const Own &) = delete;
+	Own(Own &&other) noexcept : object(other.object) { other.object = nullptr; }
+	Own &operator=(Own &&) = delete;
 	T *operator->() const { return object; }
 	T &operator*() const { return *object; }
 	explicit operator bool() const { return object != nullptr; }
-	T *release() {
-		T *released = object;
-		object = nullptr;
-		return released;
-	}
 
 private:
 	T *object;
@@ -119,5 +115,5 @@ void *make_logger(gladd_trt_log *log) { return new (std::nothrow) Logger(log); }
 
 extern "C" const gladd_trt_shim GLADD_TRT_TABLE = {
 	make_logger, build, runtime, engine, engine_info, engine_tensor, engine_range, context, set_profile, set_memory,
-	set_shape, set_address, shape, enqueue, free_object<IRuntime>, free_object<ICudaEngine>, free_object<IExecutionContext>,
+	set_shape, set_address, shape, enqueue, free_object<IRuntime>, free_object<ICudaEngine>, free_object<Context>,
 };

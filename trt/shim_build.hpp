@@ -183,6 +183,11 @@ const char *configure(IBuilderConfig &config, const gladd_trt_build_options *opt
 		config.setFlag(BuilderFlag::kFP16);
 	}
 #endif
+#if GLADD_TRT_ABI == 1
+	// Gladd gives contexts their memory and captures CUDA graphs; without the flag
+	// large tensors may be allocated while an engine runs.
+	config.setFlag(BuilderFlag::kREQUIRE_USER_ALLOCATION);
+#endif
 	if (options->compute_capability) {
 #if GLADD_TRT_ABI == 1
 		auto capability = static_cast<ComputeCapability>(options->compute_capability);

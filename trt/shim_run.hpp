@@ -69,31 +69,56 @@ int engine_range(const gladd_trt_library *library, void *object, gladd_trt_range
 	});
 }
 
+// Context is what Go holds for an execution context.
+struct Context {
+#if GLADD_TRT_ABI == 1
+	Own<IRuntimeConfig> config; // outlives the context
+#endif
+	Own<IExecutionContext> execution;
+};
+
 int context(const gladd_trt_library *library, void *object, void **context, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
 		ICudaEngine &engine = *as<ICudaEngine>(object);
 #if GLADD_TRT_ABI == 8
-		IExecutionContext *made = engine.createExecutionContextWithoutDeviceMemory();
+		Context *made = new Context{Own<IExecutionContext>(engine.createExecutionContextWithoutDeviceMemory())};
+#elif GLADD_TRT_ABI == 1
+		// By default, kernels for a shape are compiled while others run it already, and
+		// change the numbers in the middle of a shift when they are ready.
+		Own<IRuntimeConfig> config(engine.createRuntimeConfig());
+		if (!config) {
+			return "createRuntimeConfig";
+		}
+		config->setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy::kUSER_MANAGED);
+		config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+		Own<IExecutionContext> execution(engine.createExecutionContext(&*config));
+		Context *made = new Context{std::move(config), std::move(execution)};
 #else
-		IExecutionContext *made = engine.createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED);
+		Context *made = new Context{Own<IExecutionContext>(engine.createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED))};
 #endif
-		*context = is_object(made) ? made : nullptr;
-		return *context ? nullptr : "createExecutionContext";
+		if (!made->execution) {
+			delete made;
+			return "createExecutionContext";
+		}
+		*context = made;
+		return nullptr;
 	});
 }
+
+IExecutionContext &execution_of(void *context) { return *as<Context>(context)->execution; }
 
 cudaStream_t to_stream(uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 void *to_address(uintptr_t address) { return reinterpret_cast<void *>(address); }
 
 int set_profile(const gladd_trt_library *library, void *context, int profile, uintptr_t stream, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
-		return as<IExecutionContext>(context)->setOptimizationProfileAsync(profile, to_stream(stream)) ? nullptr : "setOptimizationProfileAsync";
+		return execution_of(context).setOptimizationProfileAsync(profile, to_stream(stream)) ? nullptr : "setOptimizationProfileAsync";
 	});
 }
 
 int set_memory(const gladd_trt_library *library, void *context, uintptr_t address, int64_t size, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &collector) -> const char * {
-		IExecutionContext &execution = *as<IExecutionContext>(context);
+		IExecutionContext &execution = execution_of(context);
 #if GLADD_TRT_ABI == 8
 		(void)size;
 		execution.setDeviceMemory(to_address(address));
@@ -113,26 +138,26 @@ int set_memory(const gladd_trt_library *library, void *context, uintptr_t addres
 int set_shape(const gladd_trt_library *library, void *context, const char *name, const int64_t *shape, int n, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
 		Dims dims;
-		return to_dims(shape, n, dims) && as<IExecutionContext>(context)->setInputShape(name, dims) ? nullptr : "setInputShape";
+		return to_dims(shape, n, dims) && execution_of(context).setInputShape(name, dims) ? nullptr : "setInputShape";
 	});
 }
 
 int set_address(const gladd_trt_library *library, void *context, const char *name, uintptr_t address, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
-		return as<IExecutionContext>(context)->setTensorAddress(name, to_address(address)) ? nullptr : "setTensorAddress";
+		return execution_of(context).setTensorAddress(name, to_address(address)) ? nullptr : "setTensorAddress";
 	});
 }
 
 int shape(const gladd_trt_library *library, void *context, const char *name, int64_t *shape, int *n, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
-		*n = from_dims(as<IExecutionContext>(context)->getTensorShape(name), shape);
+		*n = from_dims(execution_of(context).getTensorShape(name), shape);
 		return *n < 0 ? "getTensorShape" : nullptr;
 	});
 }
 
 int enqueue(const gladd_trt_library *library, void *context, uintptr_t stream, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
-		return as<IExecutionContext>(context)->enqueueV3(to_stream(stream)) ? nullptr : "enqueueV3";
+		return execution_of(context).enqueueV3(to_stream(stream)) ? nullptr : "enqueueV3";
 	});
 }
 

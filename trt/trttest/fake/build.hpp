@@ -83,7 +83,7 @@ struct Config : IBuilderConfig {
 	IProgressMonitor *monitor = nullptr;
 #endif
 	std::vector<Profile> profiles;
-	bool capability = false;
+	bool user_memory = FAKE_ABI != 1;
 	Part<Config> part;
 	explicit Config(ILogger *logger) : logger(logger) {
 		using V = apiv::VBuilderConfig;
@@ -116,6 +116,7 @@ struct Config : IBuilderConfig {
 				return new TimingCache(bytes);
 			});
 #if FAKE_ABI == 1
+			t.set(&V::setFlag, +[](P *p, BuilderFlag flag) { p->owner->user_memory = flag == BuilderFlag::kREQUIRE_USER_ALLOCATION; });
 			t.set(&V::setNbComputeCapabilities, +[](P *, int32_t n) -> bool { return n == 1; });
 			t.set(&V::setComputeCapability, +[](P *p, ComputeCapability capability, int32_t) -> bool { return int(capability) == 86; });
 #endif
@@ -173,7 +174,7 @@ struct Builder : IBuilder {
 	}
 #endif
 	IHostMemory *build(Network &network, Config &config) {
-		if (fails(logger, "buildSerializedNetwork")) {
+		if (fails(logger, "buildSerializedNetwork") || !config.user_memory) {
 			return no_object<IHostMemory>("buildSerializedNetwork");
 		}
 #if FAKE_ABI != 8

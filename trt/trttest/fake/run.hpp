@@ -189,6 +189,27 @@ inline Table &Context::table() {
 	return table;
 }
 
+#if FAKE_ABI == 1
+struct RuntimeConfig : IRuntimeConfig {
+	bool user_managed = false, eager = false;
+	Part<RuntimeConfig> part;
+	RuntimeConfig() {
+		using V = apiv::VRuntimeConfig;
+		using P = Part<RuntimeConfig>;
+		static Table table = Table()
+			.set(&V::setExecutionContextAllocationStrategy, +[](P *p, ExecutionContextAllocationStrategy strategy) {
+				p->owner->user_managed = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
+			})
+			.set(&V::setDynamicShapesKernelSpecializationStrategy, +[](P *p, DynamicShapesKernelSpecializationStrategy strategy) {
+				p->owner->eager = strategy == DynamicShapesKernelSpecializationStrategy::kEAGER;
+			});
+		part = {table.slots, this};
+		mImpl = reinterpret_cast<apiv::VRuntimeConfig *>(&part);
+	}
+	bool fits() const { return user_managed && eager; }
+};
+#endif
+
 inline IExecutionContext *Engine::context() {
 	return fails(logger, "createExecutionContext") ? no_object<IExecutionContext>("createExecutionContext") : new Context(this);
 }
@@ -221,11 +242,20 @@ inline Table &Engine::table() {
 		});
 #if FAKE_ABI == 8
 		t.set(&V::createExecutionContextWithoutDeviceMemory, +[](P *p) -> IExecutionContext * { return p->owner->context(); });
+#elif FAKE_ABI == 1
+		t.set(&V::createRuntimeConfig, +[](P *p) -> IRuntimeConfig * {
+			return fails(p->owner->logger, "createRuntimeConfig") ? no_object<IRuntimeConfig>("createRuntimeConfig") : new RuntimeConfig;
+		});
+		t.set(&V::createExecutionContextWithRuntimeConfig, +[](P *p, IRuntimeConfig *config) -> IExecutionContext * {
+			return static_cast<RuntimeConfig *>(config)->fits() ? p->owner->context() : nullptr;
+		});
 #else
 		t.set(static_cast<IExecutionContext *(V::*)(ExecutionContextAllocationStrategy) noexcept>(&V::createExecutionContext),
 			+[](P *p, ExecutionContextAllocationStrategy strategy) -> IExecutionContext * {
 				return strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED ? p->owner->context() : nullptr;
 			});
+#endif
+#if FAKE_ABI != 8
 		if (FAKE_ABI != 10 || version >= 100100) {
 			t.set(&V::getDeviceMemorySizeV2, +[](P *) -> int64_t { return device_memory; });
 		}
