@@ -18,6 +18,9 @@
 #define nvinfer1 GLADD_TRT_JOIN(nvinfer1, GLADD_TRT_ABI)
 #define nvonnxparser GLADD_TRT_JOIN(nvonnxparser, GLADD_TRT_ABI)
 
+#if !__has_include(GLADD_TRT_INFER)
+#error "TensorRT's headers are missing: run scripts/tensorrt-headers.sh; those of 8.x come with the system"
+#endif
 #include GLADD_TRT_INFER
 #include GLADD_TRT_PARSER
 

@@ -13,6 +13,10 @@
 // current on the calling thread wherever a GPU is used; without a GPU some
 // versions of TensorRT crash in [Library.NewRuntime], so ask the driver first.
 //
+// Contexts of TensorRT for RTX compile the kernels of a shape before they run it
+// for the first time, which takes seconds: run every shape once before time
+// counts.
+//
 // Without the build tag tensorrt, [Open] returns a [LibraryError] that says so.
 package trt
 
