@@ -34,7 +34,7 @@ test: setup-tests ## run all tests
 
 .PHONY: test-asan
 test-asan: setup-tests ## test TensorRT's wrapper and the CUDA layer with AddressSanitizer
-	go test -asan ./trt/...
+	CGO_CXXFLAGS="-O1 -g -fsanitize=address -fno-omit-frame-pointer" go test -asan -p 1 ./trt/...
 
 .PHONY: test-tensorrt-rtx
 test-tensorrt-rtx: setup ## build engines of all graphs with the true TensorRT for RTX, which needs no GPU for that

@@ -71,6 +71,9 @@ type listCommand struct {
 // Run lists.
 func (c *listCommand) Run(env *environment) error {
 	entries, unreadable := tensorrt.NewCache(c.CacheDir).List()
+	if unreadable != nil && len(entries) == 0 {
+		return unreadable
+	}
 	if unreadable != nil {
 		env.log.Warn("some engines cannot be read", "error", unreadable)
 	}

@@ -199,6 +199,10 @@ func (b *Bundle) ExternalData(name GraphName) (paths []string) {
 	return paths
 }
 
+// Verify compares a graph's file and the files with its weights with their digests
+// once more: they may have changed since the bundle was loaded.
+func (b *Bundle) Verify(name GraphName) error { return b.verifyGraph(name) }
+
 // HasExternalData says that a graph takes weights from files beside it.
 func (b *Bundle) HasExternalData(name GraphName) bool {
 	return len(b.Manifest.Graphs.file(name).ExternalData) > 0

@@ -41,4 +41,4 @@ tags=$(sed -n 's/.*-tags=\([^ ]*\).*/\1/p' <<<"${GOFLAGS:-}")
 lean=$PWD/$folder/tensorrt-lean-cu13-libs
 export GLADD_TENSORRT_RTX_LIBRARY=$PWD/$folder/tensorrt-rtx-cu12-libs-1.6.1.120/tensorrt_rtx_libs/libtensorrt_rtx.so.1
 export GLADD_TENSORRT_LEAN_LIBRARIES=$lean-10.16.0.72/tensorrt_lean_libs/libnvinfer_lean.so.10:$lean-11.1.0.106/tensorrt_lean_libs/libnvinfer_lean.so.11
-go test -count 1 -v -tags "${tags:+$tags,}tensorrt" -run '^TestRTX' "$@" ./trt
+go test -count 1 -v -tags "${tags:+$tags,}tensorrt" -run "^TestRTX" "$@" ./trt ./engines/tensorrt

@@ -36,4 +36,6 @@ if [ ! -e "$bundle/bundle.yaml" ]; then
 	trap - EXIT
 	"${train[@]}" --bundle "$bundle" --note "gladd line --part plate --train 600 --good 0 --defective 0 --seed 7"
 fi
+# Exact first: plans of mode adaptive that are older than it would be left out.
 bin/gladd calibrate --bundle "$bundle" --good out/training/set-aside/train/good
+bin/gladd calibrate --bundle "$bundle" --good out/training/set-aside/train/good --mode adaptive

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"gladd/engines/mixed"
 	"gladd/trt/trttest"
 )
 
@@ -66,24 +67,33 @@ func TestRTXBuildsGladdsNetworks(t *testing.T) {
 			t.Fatalf("%s: want 5 graphs, found %v, %v", folder, paths, err)
 		}
 		for _, path := range paths {
-			t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
-				network, err := os.ReadFile(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				plan, err := library.Build(t.Context(), BuildOptions{Network: network, Profiles: batches(network), ComputeCapability: sm86})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(plan.Data) < 1000 || plan.Layers < 1 {
-					t.Errorf("found a plan of %d bytes of %d layers", len(plan.Data), plan.Layers)
-				}
-				t.Logf("%d bytes of ONNX, %d layers, %d bytes of plan, %v", len(network), plan.Layers, len(plan.Data), plan.Duration)
-			})
+			fp32, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fp16, _, err := mixed.Convert(fp32, mixed.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for precision, network := range map[string][]byte{"fp32": fp32, "fp16": fp16} {
+				buildsWithRTX(t, library, strings.TrimPrefix(path, "../")+"/"+precision, network)
+			}
 		}
 	}
 }
 
+func buildsWithRTX(t *testing.T, library *Library, name string, network []byte) {
+	t.Run(name, func(t *testing.T) {
+		plan, err := library.Build(t.Context(), BuildOptions{Network: network, Profiles: batches(network), ComputeCapability: sm86})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(plan.Data) < 1000 || plan.Layers < 1 {
+			t.Errorf("found a plan of %d bytes of %d layers", len(plan.Data), plan.Layers)
+		}
+		t.Logf("%d bytes of ONNX, %d layers, %d bytes of plan, %v", len(network), plan.Layers, len(plan.Data), plan.Duration)
+	})
+}
 func TestRTXBuildsFromAPath(t *testing.T) {
 	library := rtx(t)
 	const path = "../testdata/golden/tiny-a/vae_decoder.onnx"

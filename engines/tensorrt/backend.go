@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -61,9 +62,10 @@ type Backend struct {
 	// turn is held by whoever uses what is below, or the GPU. A channel, so that
 	// waiting for it ends with the context.
 	turn     chan struct{}
-	runtime  *trt.Runtime // nil: lost with the GPU, made anew by recover
+	runtime  *trt.Runtime // nil: lost with the GPU, made anew by working
 	networks map[*Networks]struct{}
-	claimed  *os.File // the lock that says that the GPU is in use; nil: it is not held
+	builds   sync.RWMutex // read by builds, held by what ends the GPU's context
+	claimed  *os.File     // the lock that says that the GPU is in use; nil: it is not held
 	closed   bool
 }
 
@@ -78,22 +80,41 @@ func (e *GPUError) Error() string {
 
 func (e *GPUError) Unwrap() error { return e.Err }
 
-// Missing says in a few words what [New] lacked: the rest is in its error.
+// Missing says in a few words what [New] lacked, where that is what most boxes
+// without a GPU lack; otherwise the whole error.
 func Missing(err error) string {
+	var old *cuda.DriverTooOldError
 	var driver *cuda.LibraryError
 	var gpu *cuda.NoDeviceError
 	var library *trt.LibraryError
 	switch {
+	case errors.As(err, &old):
+		return err.Error()
 	case errors.As(err, &gpu):
 		return "no NVIDIA GPU is here"
 	case errors.As(err, &driver):
 		return "no NVIDIA driver is here"
 	case errors.As(err, &library) && !trt.Built:
 		return "this gladd was built without TensorRT"
-	case errors.As(err, &library):
+	case errors.As(err, &library) && library.Err == nil:
 		return "no TensorRT is here"
 	}
 	return err.Error()
+}
+
+// IsMachine says that an error is the machine's and may be gone at the next try,
+// unlike one of a bundle or a configuration.
+func IsMachine(err error) bool {
+	var gpu *GPUError
+	var call *cuda.Error
+	var memory *cuda.OutOfMemoryError
+	var hung *cuda.HungError
+	var lost *cuda.LostError
+	var build *trt.BuildError
+	var plan *trt.PlanError
+	var cache *CacheError
+	return errors.As(err, &gpu) || errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &cache) ||
+		errors.As(err, &build) && build.Reason == trt.ReasonMemory || errors.As(err, &plan) && plan.Reason == trt.ReasonMemory
 }
 
 // New opens the driver, the GPU and TensorRT. Its errors are a [GPUError] or a
@@ -114,6 +135,7 @@ func New(options Options) (*Backend, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	b.claim()
+	b.cache.warnIfOpen(log)
 	log.Debug("TensorRT opened", "version", b.library.Version().String(), "library", b.library.Path(), "gpu", b.device.Properties().Name, "cuda", b.driver.Version().String())
 	return b, nil
 }
@@ -177,7 +199,7 @@ func (b *Backend) Close() error {
 		errs = append(errs, networks.unload())
 	}
 	if b.runtime != nil {
-		errs = append(errs, b.runtime.Close())
+		errs = append(errs, b.closeRuntime())
 	}
 	if b.device != nil {
 		errs = append(errs, b.device.Close())
@@ -192,6 +214,18 @@ func (b *Backend) Close() error {
 		errs = append(errs, b.claimed.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// closeRuntime frees TensorRT's runtime where the GPU's context is.
+func (b *Backend) closeRuntime() error {
+	runtime := b.runtime
+	b.runtime = nil
+	return b.device.Do(context.Background(), "free TensorRT's runtime", func(*cuda.Thread) error { return runtime.Close() })
+}
+
+// Fault says that the GPU hangs or is lost; nil: it works.
+func (b *Backend) Fault() error {
+	return errors.Join(b.device.Hung(), b.device.Lost())
 }
 
 // Open implements [engines.Backend]. Engines that the cache lacks are built first,
@@ -277,12 +311,15 @@ func (b *Backend) working(ctx context.Context) error {
 			}
 		}
 		if b.runtime != nil {
-			if err := b.runtime.Close(); err != nil {
+			if err := b.closeRuntime(); err != nil {
 				b.log.Debug("freeing the lost runtime failed, as expected", "error", err)
 			}
-			b.runtime = nil
 		}
-		if err := b.device.Reset(ctx); err != nil {
+		// A build would lose its context in the middle.
+		b.builds.Lock()
+		err := b.device.Reset(ctx)
+		b.builds.Unlock()
+		if err != nil {
 			return fmt.Errorf("GPU lost (%w), and its context could not be made anew: %w", lost, err)
 		}
 	}

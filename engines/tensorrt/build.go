@@ -15,51 +15,37 @@ import (
 	"gladd/trt"
 )
 
-// maxBatch is the most samples that an engine takes in one call; more are given to
-// it in parts.
-const maxBatch = 8
-
-// batches is a range of batch sizes that an engine is optimized for.
-type batches struct{ min, opt, max int }
-
-func (r batches) String() string {
-	if r.min == r.max {
-		return strconv.Itoa(r.min)
+// batches are the batch sizes of a network's engine, with one optimization profile
+// each. One part at a time is what all calls are that an inspection makes, two
+// pictures in a comparison's decoder; more samples are given to an engine in parts.
+// Profiles for more would take device memory that no inspection uses.
+func batches(name engines.GraphName) []int {
+	if name == engines.VAEDecoder {
+		return []int{1, 2}
 	}
-	return fmt.Sprintf("%d-%d", r.min, r.max)
+	return []int{1}
 }
 
-// ranges of a network's batch sizes, one optimization profile each. One sample at a
-// time is what almost all calls are, a comparison's two pictures in the decoder.
-func (b *Backend) ranges(name engines.GraphName) []batches {
-	switch {
-	case name == engines.VAEEncoder || name == engines.DINOScore:
-		return []batches{{1, 1, 1}} // once a part
-	case b.library.Version().Major == 8:
-		// Two contexts cannot share a profile there, and each batch has one.
-		return []batches{{1, 1, 1}, {2, 2, 2}}
-	case name == engines.VAEDecoder:
-		return []batches{{1, 1, 1}, {2, 2, maxBatch}}
-	}
-	return []batches{{1, 1, 1}, {2, 4, maxBatch}}
-}
+// buildVersion changes when the same graph is built with other settings.
+const buildVersion = 1
 
 // Key of the plan that serves one of a bundle's networks here.
 func (b *Backend) Key(bundle *engines.Bundle, name engines.GraphName) Key {
 	gpu := b.device.Properties()
-	var ranges []string
-	for _, each := range b.ranges(name) {
-		ranges = append(ranges, each.String())
+	var sizes []string
+	for _, each := range batches(name) {
+		sizes = append(sizes, strconv.Itoa(each))
 	}
 	return Key{
-		Graph:        bundle.GraphDigest(name),
-		Conversion:   b.conversion(name),
-		TensorRT:     b.library.Version().String(),
-		GPU:          gpu.Name,
-		ComputeMajor: gpu.ComputeMajor,
-		ComputeMinor: gpu.ComputeMinor,
-		Precision:    b.options.Precision,
-		Batches:      strings.Join(ranges, ","),
+		Graph:           bundle.GraphDigest(name),
+		Conversion:      b.conversion(name),
+		TensorRT:        b.library.Version().String(),
+		GPU:             gpu.Name,
+		ComputeMajor:    gpu.ComputeMajor,
+		ComputeMinor:    gpu.ComputeMinor,
+		Multiprocessors: gpu.Multiprocessors,
+		Precision:       b.options.Precision,
+		Batches:         strings.Join(sizes, ","),
 	}
 }
 
@@ -81,7 +67,10 @@ func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) 
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
-	unlock, err := b.cache.Lock(ctx, func() { b.log.Info("another gladd builds engines; waiting for it", "cache", b.cache.Dir()) })
+	unlock, err := b.cache.Lock(ctx, func() {
+		b.log.Info("another gladd builds engines; waiting for it", "cache", b.cache.Dir())
+		b.tell(Progress{Network: missing[0], Count: len(engines.GraphNames), Phase: "waiting for another gladd"})
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -133,10 +122,12 @@ func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engine
 	if err != nil {
 		b.log.Warn("times of earlier builds cannot be read; this one takes longer", "error", err)
 	}
+	b.builds.RLock()
+	defer b.builds.RUnlock()
 	plan, err := b.library.Build(ctx, trt.BuildOptions{
 		Network:     graph,
 		Path:        path,
-		Profiles:    b.profiles(bundle, name),
+		Profiles:    profiles(bundle, name),
 		FP16:        b.options.Precision == FP16,
 		TimingCache: timing,
 		Progress: func(p trt.Progress) {
@@ -175,13 +166,13 @@ func (b *Backend) tell(progress Progress) {
 }
 
 // profiles of an engine: its inputs' shapes for each range of batch sizes.
-func (b *Backend) profiles(bundle *engines.Bundle, name engines.GraphName) []trt.Profile {
+func profiles(bundle *engines.Bundle, name engines.GraphName) []trt.Profile {
 	var profiles []trt.Profile
-	for _, each := range b.ranges(name) {
+	for _, batch := range batches(name) {
 		ranges := map[string]trt.Range{}
 		for _, input := range bundle.Manifest.Inputs(name) {
-			shape := func(batch int) []int64 { return append([]int64{int64(batch)}, input.Dimensions[1:]...) }
-			ranges[input.Name] = trt.Range{Min: shape(each.min), Opt: shape(each.opt), Max: shape(each.max)}
+			shape := append([]int64{int64(batch)}, input.Dimensions[1:]...)
+			ranges[input.Name] = trt.Range{Min: shape, Opt: shape, Max: shape}
 		}
 		profiles = append(profiles, trt.Profile{Ranges: ranges})
 	}
@@ -190,7 +181,7 @@ func (b *Backend) profiles(bundle *engines.Bundle, name engines.GraphName) []trt
 
 // conversion names what is done to a graph before TensorRT gets it.
 func (b *Backend) conversion(name engines.GraphName) string {
-	var steps []string
+	steps := []string{fmt.Sprintf("build/%d", buildVersion)}
 	if name == engines.VAEDecoder {
 		steps = append(steps, fmt.Sprintf("energy/%d", energyVersion))
 	}

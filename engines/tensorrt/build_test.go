@@ -12,6 +12,7 @@ import (
 	"gladd/engines"
 	"gladd/engines/enginetest"
 	"gladd/trt"
+	"gladd/trt/cuda"
 	"gladd/trt/trttest"
 )
 
@@ -86,6 +87,10 @@ func TestPlanThatTensorRTRefuses(t *testing.T) {
 	var refused *trt.PlanError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "engine of vae_encoder") {
 		t.Errorf("expected a PlanError that names the network, found %v", err)
+	}
+	var panicked *cuda.PanicError
+	if errors.As(err, &panicked) {
+		t.Errorf("freeing what was loaded failed: %v", panicked)
 	}
 }
 

@@ -1,6 +1,7 @@
 package tensorrt
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,25 +9,31 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"gladd/engines"
 )
 
 // Key says what a plan was built for. A plan serves nothing else: TensorRT ties
 // it to its own version and to the model of GPU.
 type Key struct {
 	Graph        string `json:"graph"`         // SHA-256 of the graph and of the files with its weights, hex
-	Conversion   string `json:"conversion"`    // of the graph before it was built, with its version
+	Conversion   string `json:"conversion"`    // of the graph and the settings that it was built with, with their versions
 	TensorRT     string `json:"tensorrt"`      // flavor and version
 	GPU          string `json:"gpu"`           // the model's name
 	ComputeMajor int    `json:"compute_major"` // of the compute capability
 	ComputeMinor int    `json:"compute_minor"`
-	Precision    string `json:"precision"` // fp16 | fp32
-	Batches      string `json:"batches"`   // ranges of the optimization profiles
+	// Multiprocessors tell GPUs apart that have one name, as Jetson Orins do.
+	Multiprocessors int    `json:"multiprocessors"`
+	Precision       string `json:"precision"` // fp16 | fp32
+	Batches         string `json:"batches"`   // sizes, one optimization profile each
 }
 
 // name of the plan's files: any other key has another.
@@ -100,6 +107,24 @@ func (e *MissingError) Error() string {
 
 func (e *MissingError) Unwrap() error { return e.Err }
 
+// CacheError says that the cache's folder cannot be used.
+type CacheError struct{ Err error }
+
+func (e *CacheError) Error() string {
+	return fmt.Sprintf("engine cache: %v; the folder must be writable and have room: name another with --cache-dir, or engines.cache_dir in the configuration", e.Err)
+}
+
+func (e *CacheError) Unwrap() error { return e.Err }
+
+// warnIfOpen warns if others than the owner could put plans there: the digest beside a
+// plan guards against damage, not against people.
+func (c *Cache) warnIfOpen(log *slog.Logger) {
+	const others = 0o022 // group and world may write
+	if info, err := os.Stat(c.dir); err == nil && info.Mode().Perm()&others != 0 {
+		log.Warn("engine cache: others can write to this folder, and TensorRT runs what is in it; take the right away: chmod go-w", "folder", c.dir, "mode", info.Mode().Perm().String())
+	}
+}
+
 // Get reads the plan for a key. A plan whose digest is not the one that was
 // written down, or that was built for another key, is never returned: TensorRT
 // trusts what it is given. Where there is none, the error is a [MissingError].
@@ -111,6 +136,8 @@ func (c *Cache) Get(key Key) ([]byte, Entry, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return missing(nil)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, Entry{}, &CacheError{err}
 	case err != nil:
 		return missing(err)
 	case entry.Key != key:
@@ -151,7 +178,7 @@ func (c *Cache) Drop(key Key) error {
 	// The entry first: see Put.
 	for _, suffix := range []string{entrySuffix, planSuffix} {
 		if err := os.Remove(c.path(key.name(), suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("engine cache: %w", err)
+			return &CacheError{err}
 		}
 	}
 	return nil
@@ -165,7 +192,7 @@ func (c *Cache) List() (entries []Entry, err error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("engine cache: %w", err)
+		return nil, &CacheError{err}
 	}
 	var errs []error
 	for _, file := range files {
@@ -181,7 +208,8 @@ func (c *Cache) List() (entries []Entry, err error) {
 		entries = append(entries, entry)
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int {
-		return strings.Compare(a.For.Bundle+"\x00"+a.For.Version, b.For.Bundle+"\x00"+b.For.Version)
+		place := func(e Entry) int { return slices.Index(engines.GraphNames, engines.GraphName(e.For.Network)) }
+		return cmp.Or(cmp.Compare(a.For.Bundle, b.For.Bundle), cmp.Compare(a.For.Version, b.For.Version), cmp.Compare(place(a), place(b)))
 	})
 	return entries, errors.Join(errs...)
 }
@@ -205,45 +233,56 @@ func (c *Cache) Prune(ctx context.Context, keep []Key) (freed int64, err error) 
 	}
 	files, err := os.ReadDir(c.dir)
 	if err != nil {
-		return 0, fmt.Errorf("engine cache: %w", err)
+		return 0, &CacheError{err}
 	}
 	var errs []error
 	for _, file := range files {
-		if kept[file.Name()] || file.IsDir() || !ours(file.Name()) {
+		if kept[file.Name()] || !ours(file.Name()) {
 			continue
 		}
-		info, err := file.Info()
-		if err == nil {
-			err = os.Remove(filepath.Join(c.dir, file.Name()))
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("engine cache: %w", err))
+		path := filepath.Join(c.dir, file.Name())
+		size := sizeOf(path)
+		if err := os.RemoveAll(path); err != nil {
+			errs = append(errs, &CacheError{err})
 			continue
 		}
-		freed += info.Size()
+		freed += size
 	}
 	return freed, errors.Join(errs...)
 }
 
-// ours says that a file was written by a cache.
-func ours(name string) bool {
-	for _, suffix := range []string{planSuffix, entrySuffix, timingSuffix, partSuffix} {
-		if strings.HasSuffix(name, suffix) {
-			return true
+// ours says that a file, or the folder of a graph that was being converted, was
+// written by a cache: nothing else in the folder is touched.
+func ours(name string) bool { return ourNames.MatchString(name) }
+
+var ourNames = regexp.MustCompile(`^([0-9a-f]{32}\.(plan|json|timing)(\.[0-9]+\.part)?|convert-[a-z_]+\.[0-9]+\.part)$`)
+
+// sizeOf a file, or of all files in a folder; what cannot be read counts nothing.
+func sizeOf(path string) (size int64) {
+	filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error { //nolint:errcheck // as said
+		if err == nil && entry.Type().IsRegular() {
+			if info, err := entry.Info(); err == nil {
+				size += info.Size()
+			}
 		}
-	}
-	return false
+		return nil
+	})
+	return size
 }
 
 // Lock waits until nobody else builds; waiting is called once where there is
 // somebody. The lock ends with unlock or with the process.
 func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("engine cache: %w", err)
+		return nil, &CacheError{err}
 	}
-	file, err := os.OpenFile(filepath.Join(c.dir, lockName), os.O_CREATE|os.O_RDWR, 0o644)
+	path := filepath.Join(c.dir, lockName)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrPermission) {
+		file, err = os.Open(path) // another user's; a lock needs no right to write
+	}
 	if err != nil {
-		return nil, fmt.Errorf("engine cache: %w", err)
+		return nil, &CacheError{err}
 	}
 	for told := false; ; told = true {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -252,7 +291,7 @@ func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err er
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			file.Close()
-			return nil, fmt.Errorf("engine cache: lock %s: %w", file.Name(), err)
+			return nil, &CacheError{fmt.Errorf("lock %s: %w", file.Name(), err)}
 		}
 		if !told && waiting != nil {
 			waiting()
@@ -281,7 +320,7 @@ func (c *Cache) PutTiming(key Key, data []byte) error { return c.write(timingNam
 
 // timingName is the same for all keys of one GPU and one TensorRT.
 func timingName(key Key) string {
-	key = Key{TensorRT: key.TensorRT, GPU: key.GPU, ComputeMajor: key.ComputeMajor, ComputeMinor: key.ComputeMinor}
+	key = Key{TensorRT: key.TensorRT, GPU: key.GPU, ComputeMajor: key.ComputeMajor, ComputeMinor: key.ComputeMinor, Multiprocessors: key.Multiprocessors}
 	return key.name() + timingSuffix
 }
 
@@ -310,16 +349,16 @@ func (c *Cache) entry(name string) (Entry, error) {
 // write makes a file appear whole, with its content on the disk.
 func (c *Cache) write(name string, data []byte) (err error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return &CacheError{err}
 	}
 	part, err := os.CreateTemp(c.dir, name+".*"+partSuffix)
 	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return &CacheError{err}
 	}
 	defer func() {
 		if err != nil {
 			os.Remove(part.Name()) //nolint:errcheck // the first error counts
-			err = fmt.Errorf("engine cache: write %s: %w", filepath.Join(c.dir, name), err)
+			err = &CacheError{fmt.Errorf("write %s: %w", filepath.Join(c.dir, name), err)}
 		}
 	}()
 	_, err = part.Write(data)

@@ -13,7 +13,7 @@ import (
 func testKey() Key {
 	return Key{
 		Graph: strings.Repeat("ab", 32), Conversion: "mixed/1", TensorRT: "enterprise 10.3.0", GPU: "Orin",
-		ComputeMajor: 8, ComputeMinor: 7, Precision: "fp16", Batches: "1-2,3-8",
+		ComputeMajor: 8, ComputeMinor: 7, Precision: "fp16", Batches: "1,2", Multiprocessors: 8,
 	}
 }
 
@@ -48,14 +48,15 @@ func TestPlansServeTheirKeyOnly(t *testing.T) {
 	cache := NewCache(t.TempDir())
 	put(t, cache, testKey(), "plan")
 	for name, change := range map[string]func(*Key){
-		"graph":      func(k *Key) { k.Graph = strings.Repeat("cd", 32) },
-		"conversion": func(k *Key) { k.Conversion = "mixed/2" },
-		"version":    func(k *Key) { k.TensorRT = "enterprise 10.4.0" },
-		"flavor":     func(k *Key) { k.TensorRT = "rtx 10.3.0" },
-		"GPU":        func(k *Key) { k.GPU = "Xavier" },
-		"capability": func(k *Key) { k.ComputeMinor = 6 },
-		"precision":  func(k *Key) { k.Precision = "fp32" },
-		"batches":    func(k *Key) { k.Batches = "1-8" },
+		"graph":       func(k *Key) { k.Graph = strings.Repeat("cd", 32) },
+		"conversion":  func(k *Key) { k.Conversion = "mixed/2" },
+		"version":     func(k *Key) { k.TensorRT = "enterprise 10.4.0" },
+		"flavor":      func(k *Key) { k.TensorRT = "rtx 10.3.0" },
+		"GPU":         func(k *Key) { k.GPU = "Xavier" },
+		"capability":  func(k *Key) { k.ComputeMinor = 6 },
+		"Orin's size": func(k *Key) { k.Multiprocessors = 4 },
+		"precision":   func(k *Key) { k.Precision = "fp32" },
+		"batches":     func(k *Key) { k.Batches = "1" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := testKey()
@@ -126,14 +127,21 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(t, dir, "cut off.12.part", "half a plan")
-	write(t, dir, "orphan.plan", "of no entry")
-	write(t, dir, "README", "the administrator's")
+	write(t, dir, other.name()+".plan.12.part", "half a plan")
+	write(t, dir, strings.Repeat("0", 32)+".plan", "of no entry")
+	for _, name := range []string{"README", "model.plan", "notes.json", "backup.part"} {
+		write(t, dir, name, "the administrator's")
+	}
+	converting := filepath.Join(dir, "convert-unet.77.part")
+	if err := os.Mkdir(converting, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, converting, "half.onnx.weights", "gigabytes")
 	freed, err := cache.Prune(t.Context(), []Key{testKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := int64(len("old plan") + len("times") + len("half a plan") + len("of no entry")); freed <= want {
+	if want := int64(len("old plan") + len("times") + len("half a plan") + len("of no entry") + len("gigabytes")); freed <= want {
 		t.Errorf("expected more than %d bytes freed (and the entry's), found %d", want, freed)
 	}
 	files, err := os.ReadDir(dir)
@@ -144,7 +152,7 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	for _, file := range files {
 		left = append(left, file.Name())
 	}
-	want := []string{"README", testKey().name() + planSuffix, testKey().name() + entrySuffix, timingName(testKey()), lockName}
+	want := []string{"README", "model.plan", "notes.json", "backup.part", testKey().name() + planSuffix, testKey().name() + entrySuffix, timingName(testKey()), lockName}
 	if len(left) != len(want) {
 		t.Errorf("expected %v, found %v", want, left)
 	}

@@ -13,9 +13,9 @@ import (
 )
 
 // energyOutput is an output that the decoder's engine has beside the picture: the
-// sum of its squares. Decoded pictures stay on the GPU, where nobody looks at
-// them, and a map may lose a NaN that was in one; a sum of squares keeps it, and
-// turns an infinity into one.
+// mean of its squares. Decoded pictures stay on the GPU, where nobody looks at
+// them, and a map may lose a NaN that was in one; a mean of squares keeps it, and
+// an infinity too.
 const energyOutput = "gladd_energy"
 
 // energyVersion changes when the output is computed otherwise.
@@ -34,6 +34,10 @@ func (b *Backend) convert(bundle *engines.Bundle, name engines.GraphName) (graph
 		}
 	}
 	if bundle.HasExternalData(name) {
+		// A plan of weights that changed since the bundle was loaded would be kept.
+		if err := bundle.Verify(name); err != nil {
+			return nil, "", remove, err
+		}
 		path, remove, err = b.convertFile(bundle, name, graph)
 		return nil, path, remove, err
 	}
@@ -48,9 +52,9 @@ func (b *Backend) convert(bundle *engines.Bundle, name engines.GraphName) (graph
 // convertFile does so in a folder beside the cache's files: weights of gigabytes do
 // not go to the system's folder for temporary files, which may be memory.
 func (b *Backend) convertFile(bundle *engines.Bundle, name engines.GraphName, graph []byte) (path string, remove func(), err error) {
-	dir, err := os.MkdirTemp(b.cache.Dir(), string(name)+".*"+partSuffix)
+	dir, err := os.MkdirTemp(b.cache.Dir(), "convert-"+string(name)+".*"+partSuffix)
 	if err != nil {
-		return "", func() {}, fmt.Errorf("engine cache: %w", err)
+		return "", func() {}, &CacheError{err}
 	}
 	remove = func() {
 		if err := os.RemoveAll(dir); err != nil {
@@ -114,39 +118,27 @@ func withEnergy(model []byte) ([]byte, error) {
 		return nil, errors.New("ONNX file: expected the version of its operators, found none")
 	}
 
-	// energy = sum over channels, rows and columns of image * image.
+	// energy = mean over channels, rows and columns of image * image.
 	axes := []int64{1, 2, 3}
-	attributes := [][]byte{attribute("keepdims", []int64{0}, false)}
-	inputs := []string{picture}
-	var addition []byte
+	const squares = energyOutput + "_squares"
+	addition := appendBytes(nil, graphNode, encodeNode("Mul", squares, []string{picture, picture}))
 	if opset >= 18 { // the axes became an input
 		const name = energyOutput + "_axes"
-		inputs = append(inputs, name)
 		var dims, values []byte
 		dims = protowire.AppendVarint(dims, uint64(len(axes)))
 		for _, axis := range axes {
 			values = protowire.AppendVarint(values, uint64(axis))
 		}
-		var tensor []byte
-		tensor = appendBytes(tensor, 1, dims)         // dims
+		tensor := appendBytes(nil, 1, dims)           // dims
 		tensor = appendVarint(tensor, 2, 7)           // data_type: INT64
 		tensor = appendBytes(tensor, 7, values)       // int64_data
 		tensor = appendBytes(tensor, 8, []byte(name)) // name
 		addition = appendBytes(addition, graphInitializer, tensor)
+		addition = appendBytes(addition, graphNode, encodeNode("ReduceMean", energyOutput, []string{squares, name}, attribute("keepdims", []int64{0}, false)))
 	} else {
-		attributes = append(attributes, attribute("axes", axes, true))
+		addition = appendBytes(addition, graphNode, encodeNode("ReduceMean", energyOutput, []string{squares},
+			attribute("keepdims", []int64{0}, false), attribute("axes", axes, true)))
 	}
-	var node []byte
-	for _, input := range inputs {
-		node = appendBytes(node, 1, []byte(input))
-	}
-	node = appendBytes(node, 2, []byte(energyOutput))
-	node = appendBytes(node, 3, []byte(energyOutput))
-	node = appendBytes(node, 4, []byte("ReduceSumSquare"))
-	for _, each := range attributes {
-		node = appendBytes(node, 5, each)
-	}
-	addition = appendBytes(addition, graphNode, node)
 
 	// TypeProto{tensor_type{elem_type: FLOAT, shape{dim{dim_param: "N"}}}}
 	shape := appendBytes(nil, 1, appendBytes(nil, 2, []byte("N")))
@@ -177,6 +169,21 @@ func withEnergy(model []byte) ([]byte, error) {
 		return nil, errors.New("ONNX file: expected a graph, found none")
 	}
 	return result, nil
+}
+
+// encodeNode is a NodeProto, named as its output.
+func encodeNode(operator, output string, inputs []string, attributes ...[]byte) []byte {
+	var node []byte
+	for _, input := range inputs {
+		node = appendBytes(node, 1, []byte(input))
+	}
+	node = appendBytes(node, 2, []byte(output))
+	node = appendBytes(node, 3, []byte(output))
+	node = appendBytes(node, 4, []byte(operator))
+	for _, each := range attributes {
+		node = appendBytes(node, 5, each)
+	}
+	return node
 }
 
 // attribute of whole numbers: one, or a list.

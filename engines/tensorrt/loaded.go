@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // loaded is a bundle's networks on the GPU. All of it is used on the device's
-// thread, except what load does.
+// thread.
 type loaded struct {
 	backend *Backend
 	bundle  *engines.Bundle
@@ -31,7 +32,6 @@ type network struct {
 	engine  *trt.Engine
 	inputs  []engines.Tensor // in the contract's order
 	outputs []engines.Tensor
-	ranges  []batches
 	// A context belongs to one batch size: a CUDA graph remembers the state of the
 	// context that it was captured from.
 	contexts map[int]*trt.Context
@@ -50,33 +50,32 @@ type tensor struct {
 const readyTimeout = 5 * time.Minute
 
 // load reads a bundle's engines from the cache and makes everything that its calls
-// need, so that nothing is left to be allocated by the first part.
-func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (l *loaded, err error) {
-	l = &loaded{
+// need, so that nothing is left to be allocated by the first part. The caller has
+// the turn.
+func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (*loaded, error) {
+	made := &loaded{
 		backend: b, bundle: bundle,
 		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[routineKey]*routine{},
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return l.free() }))
-			l = nil
-		}
-	}()
+	if err := made.fill(ctx); err != nil {
+		return nil, errors.Join(err, b.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return made.free() }))
+	}
+	return made, nil
+}
+
+func (l *loaded) fill(ctx context.Context) error {
+	device := l.backend.device
 	for _, name := range engines.GraphNames {
-		plan, _, err := b.cache.Get(b.Key(bundle, name))
+		plan, _, err := l.backend.cache.Get(l.backend.Key(l.bundle, name))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		// Not one of the device's calls, which are expected to be short: a large
-		// engine takes a while.
-		if err := l.add(name, plan); err != nil {
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		err = device.DoWithin(ctx, "load the engine of "+string(name), readyTimeout, func(*cuda.Thread) error { return l.add(name, plan) })
+		if err != nil {
+			return err
 		}
 	}
-	return l, b.device.DoWithin(ctx, "make the engines ready", readyTimeout, func(thread *cuda.Thread) error {
+	return device.DoWithin(ctx, "make the engines ready", readyTimeout, func(thread *cuda.Thread) error {
 		if err := l.allocate(thread); err != nil {
 			return err
 		}
@@ -89,17 +88,17 @@ func (l *loaded) add(name engines.GraphName, plan []byte) error {
 	graph := l.bundle.Graph(name)
 	engine, err := l.backend.runtime.Deserialize(plan)
 	var refused *trt.PlanError
-	if errors.As(err, &refused) && refused.Reason != trt.ReasonMemory {
+	if errors.As(err, &refused) && (refused.Reason == trt.ReasonVersion || refused.Reason == trt.ReasonGPU || refused.Reason == trt.ReasonCorrupt) {
 		return &planRefusedError{graph, name, refused}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: engine of %s: %w", graph.Path, name, err)
 	}
-	added := &network{graph: graph, engine: engine, ranges: l.backend.ranges(name), contexts: map[int]*trt.Context{}}
+	added := &network{graph: graph, engine: engine, contexts: map[int]*trt.Context{}}
 	l.networks[name] = added
 	var inputs, outputs []engines.Tensor
 	for _, each := range engine.Tensors() {
-		found := engines.Tensor{Name: each.Name, Type: each.Type, Dimensions: each.Shape}
+		found := engines.Tensor{Name: each.Name, Type: each.Type, Dimensions: slices.Clone(each.Shape)}
 		if each.Input {
 			inputs = append(inputs, found)
 		} else {
@@ -109,7 +108,7 @@ func (l *loaded) add(name engines.GraphName, plan []byte) error {
 	// TensorRT may know that the batch is 1.
 	for _, list := range [][]engines.Tensor{inputs, outputs} {
 		for _, each := range list {
-			if len(each.Dimensions) > 0 && each.Dimensions[0] == 1 && l.backend.most(name) == 1 {
+			if len(each.Dimensions) > 0 && each.Dimensions[0] == 1 && most(name) == 1 {
 				each.Dimensions[0] = -1
 			}
 		}
@@ -124,7 +123,7 @@ func (l *loaded) add(name engines.GraphName, plan []byte) error {
 		}
 		added.outputs = append(added.outputs, engines.Tensor{Name: energyOutput, Type: "float", Dimensions: []int64{-1}})
 	}
-	if found, want := engine.Profiles(), len(added.ranges); found != want {
+	if found, want := engine.Profiles(), len(batches(name)); found != want {
 		return fmt.Errorf("%s: engine of %s: expected %d optimization profiles, found %d; build it again: gladd engines build --anew", graph.Path, name, want, found)
 	}
 	return nil
@@ -159,7 +158,7 @@ func (l *loaded) allocate(thread *cuda.Thread) (err error) {
 			if made.whole {
 				made.sample *= 2
 			}
-			bytes := l.backend.most(name) * made.sample
+			bytes := most(name) * made.sample
 			l.tensors[at] = made
 			if made.device, err = thread.Alloc(bytes); err != nil {
 				return fmt.Errorf("%s: memory for %s: %w", added.graph.Path, each.Name, err)
@@ -181,9 +180,9 @@ func (l *loaded) context(name engines.GraphName, batch int) (*trt.Context, error
 	if context := network.contexts[batch]; context != nil {
 		return context, nil
 	}
-	profile := slices.IndexFunc(network.ranges, func(r batches) bool { return r.min <= batch && batch <= r.max })
+	profile := slices.Index(batches(name), batch)
 	if profile < 0 {
-		return nil, fmt.Errorf("%s: expected a batch of at most %d, found %d", network.graph.Path, l.backend.most(name), batch)
+		return nil, fmt.Errorf("%s: expected a batch of %v, found %d", network.graph.Path, batches(name), batch)
 	}
 	context, err := network.engine.NewContext()
 	if err != nil {
@@ -253,21 +252,55 @@ func (l *loaded) address(name engines.GraphName, each engines.Tensor, batch int)
 	return address, nil
 }
 
-// warmUp runs every call for one part, twice: what TensorRT and the driver do once
-// is done, and the second run captures the CUDA graph.
+// warmUp runs every call for one part, so that what TensorRT and the driver do once
+// is done, and captures its CUDA graph. The graph must give what the engines gave
+// one by one, to the last bit: one that left work out would give what an earlier
+// part left behind.
 func (l *loaded) warmUp(thread *cuda.Thread) error {
 	for _, call := range routineCalls {
 		routine, err := l.routine(thread, routineKey{call, 1})
-		if err != nil {
-			return err
+		if err == nil {
+			err = l.proveGraph(thread, routine)
 		}
-		for range 2 {
-			if err := l.run(thread, routine); err != nil {
-				return fmt.Errorf("warm up: %s: %w", call, err)
-			}
+		if err != nil {
+			return fmt.Errorf("warm up: %s: %w", call, err)
 		}
 	}
 	return nil
+}
+
+func (l *loaded) proveGraph(thread *cuda.Thread, r *routine) error {
+	r.example(1)
+	if err := l.plainly(thread, r); err != nil {
+		return err
+	}
+	want := bits(r.results())
+	r.example(2) // all that was left behind is of another part now
+	if err := l.plainly(thread, r); err != nil {
+		return err
+	}
+	r.example(1)
+	if err := l.run(thread, r); err != nil {
+		return err
+	}
+	if r.graph == nil || slices.Equal(want, bits(r.results())) {
+		return nil
+	}
+	l.backend.log.Warn("a CUDA graph gives something else than its engines: they are launched one by one, which is slower", "call", r.key.call)
+	r.plain = true
+	graph := r.graph
+	r.graph = nil
+	return graph.Free()
+}
+
+// bits of all values, one after the other.
+func bits(results [][]float32) (all []uint32) {
+	for _, result := range results {
+		for _, value := range result {
+			all = append(all, math.Float32bits(value))
+		}
+	}
+	return all
 }
 
 // free gives everything back, the last first.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"gladd/engines"
 	"gladd/trt/cuda"
@@ -44,7 +45,7 @@ func (n *Networks) Encode(ctx context.Context, images, mean, std []float32) erro
 	if n.bundle.Manifest.Latent.Encode != engines.EncodeSample {
 		std = nil
 	}
-	return n.each(ctx, "encode", engines.VAEEncoder, len(images), image, func(ctx context.Context, from, to int) error {
+	return n.each(ctx, "encode", len(images), image, func(ctx context.Context, from, to int) error {
 		outputs := [][]float32{part(mean, from, to, latent)}
 		if std != nil {
 			outputs = append(outputs, part(std, from, to, latent))
@@ -56,7 +57,7 @@ func (n *Networks) Encode(ctx context.Context, images, mean, std []float32) erro
 // PredictNoise implements [engines.Networks].
 func (n *Networks) PredictNoise(ctx context.Context, samples []float32, timesteps, classes []int, eps []float32) error {
 	_, latent := n.sizes()
-	return n.each(ctx, "predict noise", engines.UNet, len(samples), latent, func(ctx context.Context, from, to int) error {
+	return n.each(ctx, "predict noise", len(samples), latent, func(ctx context.Context, from, to int) error {
 		inputs := []feed{{floats: part(samples, from, to, latent)}, {ints: part(timesteps, from, to, 1)}}
 		if len(n.bundle.Manifest.Classes) > 0 {
 			inputs = append(inputs, feed{ints: part(classes, from, to, 1)})
@@ -69,7 +70,10 @@ func (n *Networks) PredictNoise(ctx context.Context, samples []float32, timestep
 func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps []float32) error {
 	image, latent := n.sizes()
 	grid := n.bundle.Manifest.Latent.Width * n.bundle.Manifest.Latent.Height
-	return n.each(ctx, "compare", engines.DINOGate, len(latentsTest), latent, func(ctx context.Context, from, to int) error {
+	if len(latentsRecon) != len(latentsTest) || latent*len(maps) != grid*len(latentsTest) {
+		return fmt.Errorf("compare: expected latents of one length and a map for each, found %d and %d values, and %d of maps", len(latentsTest), len(latentsRecon), len(maps))
+	}
+	return n.each(ctx, "compare", len(latentsTest), latent, func(ctx context.Context, from, to int) error {
 		energies := make([]float32, 2*(to-from))
 		err := n.call(ctx, routineKey{"compare", to - from},
 			[]feed{{floats: part(latentsTest, from, to, latent)}, {floats: part(latentsRecon, from, to, latent)}},
@@ -90,7 +94,7 @@ func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps 
 // Reconstruct implements [engines.Networks].
 func (n *Networks) Reconstruct(ctx context.Context, latents, images []float32) error {
 	image, latent := n.sizes()
-	return n.each(ctx, "reconstruct", engines.VAEDecoder, len(latents), latent, func(ctx context.Context, from, to int) error {
+	return n.each(ctx, "reconstruct", len(latents), latent, func(ctx context.Context, from, to int) error {
 		return n.call(ctx, routineKey{"reconstruct", to - from}, []feed{{floats: part(latents, from, to, latent)}}, [][]float32{part(images, from, to, image)})
 	})
 }
@@ -99,7 +103,7 @@ func (n *Networks) Reconstruct(ctx context.Context, latents, images []float32) e
 func (n *Networks) Score(ctx context.Context, testImages, reconstructions, maps []float32) error {
 	image, _ := n.sizes()
 	size := n.bundle.Manifest.Score.MapSize * n.bundle.Manifest.Score.MapSize
-	return n.each(ctx, "score", engines.DINOScore, len(testImages), image, func(ctx context.Context, from, to int) error {
+	return n.each(ctx, "score", len(testImages), image, func(ctx context.Context, from, to int) error {
 		return n.call(ctx, routineKey{"score", to - from},
 			[]feed{{floats: part(testImages, from, to, image)}, {floats: part(reconstructions, from, to, image)}},
 			[][]float32{part(maps, from, to, size)})
@@ -112,22 +116,18 @@ func (n *Networks) sizes() (image, latent int) {
 	return 3 * m.Image.Width * m.Image.Height, m.Latent.Channels * m.Latent.Width * m.Latent.Height
 }
 
-// each divides a call among runs of as many samples as the engine takes at once.
-// values is the length of the first input, of so many values a sample.
-func (n *Networks) each(ctx context.Context, what string, name engines.GraphName, values, sample int, run func(ctx context.Context, from, to int) error) error {
+// each runs a call sample by sample. values is the length of the first input, of so
+// many values a sample.
+func (n *Networks) each(ctx context.Context, what string, values, sample int, run func(ctx context.Context, from, to int) error) error {
 	if values == 0 || values%sample != 0 {
 		return fmt.Errorf("%s: expected a multiple of %d values, found %d", what, sample, values)
-	}
-	most := n.backend.most(name)
-	if name == engines.DINOGate {
-		most = min(most, n.backend.most(engines.VAEDecoder)/2) // two pictures each
 	}
 	return n.backend.exclusively(ctx, func() error {
 		if err := n.load(ctx); err != nil {
 			return err
 		}
-		for from := 0; from < values/sample; from += most {
-			if err := run(ctx, from, min(from+most, values/sample)); err != nil {
+		for from := range values / sample {
+			if err := run(ctx, from, from+1); err != nil {
 				return fmt.Errorf("%s on the GPU: %w", what, err)
 			}
 		}
@@ -136,13 +136,10 @@ func (n *Networks) each(ctx context.Context, what string, name engines.GraphName
 }
 
 // most is the largest batch of an engine.
-func (b *Backend) most(name engines.GraphName) int {
-	ranges := b.ranges(name)
-	return ranges[len(ranges)-1].max
-}
+func most(name engines.GraphName) int { return slices.Max(batches(name)) }
 
 // part of the values of some samples; nil where there are too few, which
-// [routine.check] then tells.
+// [routine.set] then tells.
 func part[V any](values []V, from, to, sample int) []V {
 	if len(values) < to*sample {
 		return nil

@@ -149,12 +149,26 @@ func (r *routine) results() [][]float32 {
 	return results
 }
 
-// run does a routine's work and waits for it. The first time engine by engine, the
-// second time it is captured as a CUDA graph, which is launched from then on.
+// example sets the inputs to made-up values, others for another seed. Single
+// numbers, timesteps and classes, are 0, which every model has.
+func (r *routine) example(seed int) {
+	for _, up := range r.uploads {
+		first, last := up.from*up.tensor.sample, up.from*up.tensor.sample+up.bytes()
+		clear(up.tensor.host.Bytes()[first:last])
+		if up.tensor.whole || up.tensor.sample == 4 {
+			continue
+		}
+		for i := first / 4; i < last/4; i++ {
+			up.tensor.host.Float32s()[i] = float32((i*7919+seed*104729)%2001-1000) / 1000
+		}
+	}
+}
+
+// run does a routine's work and waits for it: as a CUDA graph, which is captured when
+// the engines have run once.
 func (l *loaded) run(thread *cuda.Thread, r *routine) error {
-	record := func() error { return l.enqueue(thread, r) }
 	if r.ran && !r.plain && r.graph == nil {
-		graph, err := thread.Capture(l.stream, record)
+		graph, err := thread.Capture(l.stream, func() error { return l.enqueue(thread, r) })
 		switch {
 		case err == nil:
 			r.graph = graph
@@ -165,18 +179,27 @@ func (l *loaded) run(thread *cuda.Thread, r *routine) error {
 			r.plain = true
 		}
 	}
-	launch := record
-	if r.graph != nil {
-		launch = func() error { return r.graph.Launch(l.stream) }
+	if r.graph == nil {
+		return l.plainly(thread, r)
 	}
-	if err := launch(); err != nil {
-		return err
+	return l.finish(r.graph.Launch(l.stream))
+}
+
+// plainly does a routine's work engine by engine.
+func (l *loaded) plainly(thread *cuda.Thread, r *routine) error {
+	err := l.finish(l.enqueue(thread, r))
+	r.ran = r.ran || err == nil
+	return err
+}
+
+// finish waits for what was launched, even where launching failed: TensorRT keeps
+// the driver's error to itself, and waiting shows whether the GPU is lost.
+func (l *loaded) finish(launched error) error {
+	waited := l.stream.Synchronize()
+	if launched != nil {
+		return launched
 	}
-	if err := l.stream.Synchronize(); err != nil {
-		return err
-	}
-	r.ran = true
-	return nil
+	return waited
 }
 
 // enqueue puts a routine's work into the stream.

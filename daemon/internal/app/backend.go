@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -49,28 +50,100 @@ func OpenTensorRT(options TensorRTOptions, log *slog.Logger) (*tensorrt.Backend,
 	})
 }
 
-// openBackend opens the backend that was asked for, or chooses one and says
-// which and why.
-func openBackend(options EngineOptions, log *slog.Logger) (engines.Backend, error) {
-	switch options.Backend {
-	case BackendONNXRuntime, BackendONNXRuntimeCUDA:
-	case BackendAuto:
-		backend, err := OpenTensorRT(options.TensorRT, log)
-		if err == nil {
-			log.Info("backend tensorrt chosen", "reason", "TensorRT and a GPU are here")
-			return backend, nil
-		}
-		log.Info("backend onnxruntime chosen", "reason", tensorrt.Missing(err))
-		log.Debug("backend tensorrt cannot be used", "error", err)
+// openBackend opens the backend that was asked for by its name.
+func openBackend(name string, options EngineOptions, log *slog.Logger) (engines.Backend, error) {
+	switch name {
 	case BackendTensorRT:
 		return OpenTensorRT(options.TensorRT, log)
-	default:
-		return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", options.Backend, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
+	case BackendONNXRuntime, BackendONNXRuntimeCUDA:
+		return onnxruntime.New(onnxruntime.Options{
+			Library: options.ONNXRuntimeLibrary,
+			CUDA:    name == BackendONNXRuntimeCUDA,
+			Threads: options.Threads,
+			Log:     log,
+		})
 	}
-	return onnxruntime.New(onnxruntime.Options{
-		Library: options.ONNXRuntimeLibrary,
-		CUDA:    options.Backend == BackendONNXRuntimeCUDA,
-		Threads: options.Threads,
-		Log:     log,
-	})
+	return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", name, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
+}
+
+// backends are those of a process, each opened when it is first wanted.
+type backends struct {
+	options EngineOptions
+	log     *slog.Logger
+	opened  map[string]opened
+	told    map[string]bool // choices that the log has
+}
+
+type opened struct {
+	backend engines.Backend
+	err     error
+}
+
+// open opens a backend, or returns what came of it the first time.
+func (b *backends) open(name string) (engines.Backend, error) {
+	found, tried := b.opened[name]
+	if !tried {
+		found.backend, found.err = openBackend(name, b.options, b.log)
+		b.opened[name] = found
+	}
+	return found.backend, found.err
+}
+
+// choose returns the backend for a bundle: the one that was asked for or, for auto,
+// TensorRT where it is, unless the bundle's thresholds are for another: they would
+// be of no use there.
+func (b *backends) choose(bundle *engines.Bundle) (engines.Backend, error) {
+	if b.options.Backend != BackendAuto {
+		return b.open(b.options.Backend)
+	}
+	forTensorRT, forOthers := false, false
+	for _, each := range bundle.Calibrations {
+		if each.ModelDigest == bundle.ModelDigest {
+			forTensorRT = forTensorRT || each.Method.Backend == BackendTensorRT
+			forOthers = forOthers || each.Method.Backend != BackendTensorRT
+		}
+	}
+	if forOthers && !forTensorRT {
+		b.tell(bundle, BackendONNXRuntime, "the bundle is calibrated for it")
+		return b.open(BackendONNXRuntime)
+	}
+	backend, err := b.open(BackendTensorRT)
+	switch {
+	case err == nil:
+		b.tell(bundle, BackendTensorRT, "TensorRT and a GPU are here")
+		return backend, nil
+	case forTensorRT && !forOthers:
+		return nil, fmt.Errorf("bundle %s is calibrated for %s: %w (without thresholds it runs with backend %s)", bundle.Manifest.Name, BackendTensorRT, err, BackendONNXRuntime)
+	}
+	b.tell(bundle, BackendONNXRuntime, tensorrt.Missing(err))
+	b.log.Debug("backend tensorrt cannot be used", "error", err)
+	return b.open(BackendONNXRuntime)
+}
+
+func (b *backends) tell(bundle *engines.Bundle, name, reason string) {
+	if text := bundle.ModelDigest + name; !b.told[text] {
+		b.told[text] = true
+		b.log.Info("backend "+name+" chosen", "bundle", bundle.Manifest.Name, "reason", reason)
+	}
+}
+
+// fault says that a backend's GPU hangs or is lost; nil: all work.
+func (b *backends) fault() error {
+	var errs []error
+	for _, each := range b.opened {
+		if gpu, can := each.backend.(interface{ Fault() error }); can && each.err == nil {
+			errs = append(errs, gpu.Fault())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *backends) close() error {
+	var errs []error
+	for _, each := range b.opened {
+		if each.err == nil {
+			errs = append(errs, each.backend.Close())
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ import (
 	"gladd/daemon/internal/station"
 	"gladd/daemon/internal/verdict"
 	"gladd/daemon/internal/web"
+	"gladd/engines/tensorrt"
 )
 
 // Times of the end.
@@ -143,7 +144,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 		},
 	}, d.log)
 	if err != nil {
-		return err
+		return machineFault(err)
 	}
 	d.engines = opened
 	type result struct {
@@ -178,9 +179,18 @@ func (d *daemon) openStations(ctx context.Context) error {
 		d.stations = append(d.stations, station.New(d.stationOptions(each, recipe.model, recipe.err)))
 	}
 	if working == 0 {
-		return fmt.Errorf("no station has a model:\n%w", errors.Join(failures...))
+		return machineFault(fmt.Errorf("no station has a model:\n%w", errors.Join(failures...)))
 	}
 	return nil
+}
+
+// machineFault makes an error of the GPU, its memory or the engines' folder a
+// [FaultError]: the daemon is started again, as the driver may come later than it.
+func machineFault(err error) error {
+	if tensorrt.IsMachine(err) {
+		return FaultError{err}
+	}
+	return err
 }
 
 func (d *daemon) stationOptions(config configs.Station, model station.Model, modelError error) station.Options {

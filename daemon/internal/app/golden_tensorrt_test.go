@@ -3,12 +3,16 @@
 package app_test
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 
 	"gladd/daemon/internal/app"
+	"gladd/engines"
 	"gladd/engines/enginetest"
+	"gladd/engines/tensorrt"
 	"gladd/trt/cuda/cudatest"
 	"gladd/trt/trttest"
 )
@@ -58,6 +62,64 @@ func TestGoldenTinyAOnThisMachine(t *testing.T) {
 			}
 			opened.Close() //nolint:errcheck // it was only tried
 			goldenTinyA(t, openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), options), fp16Tolerance)
+		})
+	}
+}
+
+// auto takes TensorRT unless the bundle's thresholds would be of no use there.
+func TestAutoFollowsTheCalibration(t *testing.T) {
+	defer trttest.Cleanup()
+	driver := cudatest.Library(t)
+	driver.Set("memory_bytes", 1<<30)
+	driver.Set("pinned_bytes", 1<<30)
+	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	library := trttest.Make(t, trttest.V10_3)
+	for name, test := range map[string]struct {
+		calibrated []string
+		gpu        bool
+		want       string // the backend; empty: an error
+	}{
+		"not calibrated":              {nil, true, app.BackendTensorRT},
+		"for processors":              {[]string{app.BackendONNXRuntime}, true, app.BackendONNXRuntime},
+		"for both":                    {[]string{app.BackendTensorRT, app.BackendONNXRuntime}, true, app.BackendTensorRT},
+		"for TensorRT":                {[]string{app.BackendTensorRT}, true, app.BackendTensorRT},
+		"for TensorRT, without a GPU": {[]string{app.BackendTensorRT}, false, ""},
+		"for both, without a GPU":     {[]string{app.BackendTensorRT, app.BackendONNXRuntime}, false, app.BackendONNXRuntime},
+		"not calibrated, no GPU":      {nil, false, app.BackendONNXRuntime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := enginetest.Copy(t, enginetest.TinyA(t))
+			digest := enginetest.Load(t, dir).ModelDigest
+			for i, backend := range test.calibrated {
+				entry := engines.Calibration{
+					ID: fmt.Sprint("c", i), ModelDigest: digest, GateThreshold: 0.02, ImageThreshold: 1,
+					Method: engines.Method{Backend: backend, Precision: "fp32", Mode: engines.ModeExact, Plan: engines.PlanExact},
+				}
+				if err := engines.AppendCalibration(dir, entry); err != nil {
+					t.Fatal(err)
+				}
+			}
+			options := app.EngineOptions{
+				Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t),
+				TensorRT: app.TensorRTOptions{Library: library, CUDALibrary: driver.Path, CacheDir: t.TempDir()},
+			}
+			if !test.gpu {
+				options.TensorRT.CUDALibrary = "/nowhere/libcuda.so.1"
+			}
+			opened, err := app.OpenEngines(options, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close() //nolint:errcheck // the test is about the choice
+			model, err := opened.OpenModel(t.Context(), enginetest.Load(t, dir), engines.ModeExact)
+			switch {
+			case test.want == "" && (err == nil || !tensorrt.IsMachine(err) || !strings.Contains(err.Error(), "is calibrated for tensorrt")):
+				t.Errorf("expected an error of the machine, found %v", err)
+			case test.want != "" && err != nil:
+				t.Error(err)
+			case test.want != "" && model.Method.Backend != test.want:
+				t.Errorf("expected %s, found %s", test.want, model.Method.Backend)
+			}
 		})
 	}
 }

@@ -100,17 +100,25 @@ func (d *daemon) snapshot(name string) mes.Snapshot {
 	return snapshot
 }
 
+// modelError says why a station has no model that works now.
+func (d *daemon) modelError(each *station.Station) error {
+	if err := each.ModelError(); err != nil || each.Model().Method.Backend != BackendTensorRT {
+		return err
+	}
+	return d.engines.Fault()
+}
+
 func (d *daemon) stationHealth(each *station.Station) mes.Health {
 	gpu := d.gpu.Report()
 	health := mes.Health{
 		Camera:  mes.Part{Name: each.Camera(), OK: each.CameraError() == nil, Detail: text(each.CameraError())},
-		Engine:  mes.Part{Name: each.Model().Method.Backend, OK: each.ModelError() == nil, Detail: text(each.ModelError())},
+		Engine:  mes.Part{Name: each.Model().Method.Backend, OK: d.modelError(each) == nil, Detail: text(d.modelError(each))},
 		GPU:     gpu,
 		Queue:   mes.Queue{Count: each.Outstanding(), Capacity: each.Capacity()},
 		Clock:   station.SystemClock(),
 		Reasons: []string{},
 	}
-	for _, err := range []error{each.CameraError(), each.ModelError(), each.LedgerError(), each.ImagesError()} {
+	for _, err := range []error{each.CameraError(), d.modelError(each), each.LedgerError(), each.ImagesError()} {
 		if err != nil {
 			health.Reasons = append(health.Reasons, err.Error())
 		}
@@ -202,6 +210,12 @@ func (d *daemon) stuck() error {
 		longest = max(longest, each.Deadline())
 		if since := each.BusySince(); !since.IsZero() && time.Since(since) > each.Deadline()+stuckAfter {
 			return fmt.Errorf("station %s: an inspection began %s ago and does not end", each.Name(), time.Since(since).Round(time.Second))
+		}
+	}
+	if d.engines != nil {
+		// One that comes back within the watchdog's time does no harm.
+		if err := d.engines.Fault(); err != nil {
+			return fmt.Errorf("engines: %w", err)
 		}
 	}
 	if since := d.turns.Since(); !since.IsZero() && time.Since(since) > longest+stuckAfter {

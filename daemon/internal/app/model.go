@@ -16,28 +16,44 @@ import (
 
 // Engines run the networks of bundles. Bundles of one model share theirs.
 type Engines struct {
-	backend  engines.Backend
+	backends backends
 	networks map[string]engines.Networks // by model digest
 	log      *slog.Logger
 }
 
-// OpenEngines opens the backend. Close frees it and all networks.
+// OpenEngines opens the backend, or looks which can be used. Close frees it and all
+// networks.
 func OpenEngines(options EngineOptions, log *slog.Logger) (*Engines, error) {
-	backend, err := openBackend(options, log)
-	if err != nil {
-		return nil, err
+	made := &Engines{
+		backends: backends{options: options, log: log, opened: map[string]opened{}, told: map[string]bool{}},
+		networks: map[string]engines.Networks{}, log: log,
 	}
-	return &Engines{backend: backend, networks: map[string]engines.Networks{}, log: log}, nil
+	var err error
+	if options.Backend != BackendAuto {
+		_, err = made.backends.open(options.Backend)
+	} else if _, err = made.backends.open(BackendONNXRuntime); err != nil {
+		// A box with TensorRT may do without the other.
+		if _, withoutTensorRT := made.backends.open(BackendTensorRT); withoutTensorRT == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, made.Close())
+	}
+	return made, nil
 }
 
-// Close frees the networks and their runtime. It may be called twice.
+// Close frees the networks and their runtimes. It may be called twice.
 func (e *Engines) Close() error {
 	var errs []error
 	for _, networks := range e.networks {
 		errs = append(errs, networks.Close())
 	}
-	return errors.Join(append(errs, e.backend.Close())...)
+	return errors.Join(append(errs, e.backends.close())...)
 }
+
+// Fault says that a GPU hangs or is lost; nil: all that is used works.
+func (e *Engines) Fault() error { return e.backends.fault() }
 
 // Networks are those of a bundle that was opened.
 func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
@@ -50,7 +66,11 @@ func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (eng
 	if networks, open := e.networks[bundle.ModelDigest]; open {
 		return networks, nil
 	}
-	networks, err := e.backend.Open(ctx, bundle)
+	backend, err := e.backends.choose(bundle)
+	if err != nil {
+		return nil, err
+	}
+	networks, err := backend.Open(ctx, bundle)
 	if err == nil {
 		e.networks[bundle.ModelDigest] = networks
 	}

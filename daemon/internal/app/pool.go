@@ -67,8 +67,8 @@ func OpenPool(ctx context.Context, options PoolOptions) (*Pool, error) {
 			return nil, errors.Join(err, pool.Close())
 		}
 		pool.Models = append(pool.Models, model)
-		if options.Parallel == 0 && model.Method.Backend != BackendONNXRuntime {
-			break // a GPU's calls run one after the other anyway
+		if model.Method.Backend != BackendONNXRuntime {
+			break // a GPU's calls run one after the other, and copies would take its memory
 		}
 		options.Log = slog.New(slog.DiscardHandler) // the others would say the same
 	}

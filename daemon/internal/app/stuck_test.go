@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gladd/daemon/internal/station"
+	"gladd/engines"
 )
 
 // A call into the engines that does not return is found out.
@@ -37,6 +38,30 @@ func TestStuck(t *testing.T) {
 			t.Errorf("it returned: found %v", err)
 		}
 	})
+}
+
+// hungGPU is a backend whose GPU hangs.
+type hungGPU struct {
+	engines.Backend
+	fault error
+}
+
+func (g *hungGPU) Fault() error { return g.fault }
+
+// A GPU that hangs gives every part an error at once: nothing is stuck, but
+// nothing works either.
+func TestGPUThatHangsIsStuck(t *testing.T) {
+	gpu := &hungGPU{fault: errors.New("the GPU hangs")}
+	d := &daemon{turns: station.NewTurns(), engines: &Engines{backends: backends{opened: map[string]opened{
+		BackendTensorRT: {backend: gpu}, BackendONNXRuntime: {err: errors.New("it is not there")},
+	}}}}
+	if err := d.stuck(); !errors.Is(err, gpu.fault) {
+		t.Errorf("expected %v, found %v", gpu.fault, err)
+	}
+	gpu.fault = nil
+	if err := d.stuck(); err != nil {
+		t.Errorf("it works again: found %v", err)
+	}
 }
 
 // The watchdog is fed only while everything goes on.

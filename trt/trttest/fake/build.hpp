@@ -98,6 +98,7 @@ struct Config : IBuilderConfig {
 				return p->owner->profiles.size() - 1;
 			});
 			t.set(&V::setMemoryPoolLimit, +[](P *, MemoryPoolType, size_t) {});
+			t.set(&V::clearFlag, +[](P *, BuilderFlag) {});
 #if FAKE_ABI == 8
 			t.set(&V::setFlag, +[](P *, BuilderFlag) {});
 #else
