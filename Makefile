@@ -40,6 +40,10 @@ test-asan: setup-tests ## test TensorRT's wrapper and the CUDA layer with Addres
 test-tensorrt-rtx: setup ## build engines of all graphs with the true TensorRT for RTX, which needs no GPU for that
 	@scripts/test-tensorrt-rtx.sh
 
+.PHONY: test-arm64
+test-arm64: setup ## build gladd for aarch64 and test it by qemu
+	@scripts/test-arm64.sh
+
 .PHONY: test-gpu
 test-gpu: build ## on a machine with an NVIDIA GPU: test and measure, one table
 	@scripts/test-gpu.sh

@@ -42,7 +42,7 @@ func (c *buildCommand) Run(env *environment) error {
 	defer done()
 	built, err := backend.Build(env.ctx, bundle, c.Anew)
 	env.progress.end()
-	if env.ctx.Err() != nil {
+	if err != nil && env.ctx.Err() != nil {
 		return failure{fmt.Errorf("cut short: %d engines were built and are kept, the one under way is not", built)}
 	}
 	if err != nil {
