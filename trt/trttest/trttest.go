@@ -1,7 +1,7 @@
 // Package trttest makes fakes of TensorRT for tests on machines without a GPU:
 // shared libraries whose engines run their ONNX graph with ONNX Runtime. They
-// are compiled with TensorRT's own headers, which scripts/tensorrt-headers.sh
-// fetches.
+// are compiled by $CXX, or g++, with TensorRT's own headers, which
+// scripts/tensorrt-headers.sh fetches.
 package trttest
 
 import (
@@ -65,9 +65,9 @@ func Make(t testing.TB, fake Fake) (library string) {
 	// The loader knows libraries by what they call themselves: without a name, each
 	// file is a library of its own.
 	version := filepath.Join(folder, "version.o")
-	run(t, "g++", "-fPIC", fmt.Sprintf("-DFAKE_VERSION=%d", fake.Number), "-c", source("version.cpp"), "-o", version)
+	compiler(t, "-fPIC", fmt.Sprintf("-DFAKE_VERSION=%d", fake.Number), "-c", source("version.cpp"), "-o", version)
 	for _, name := range []string{fake.library, fake.parser} {
-		run(t, "g++", "-shared", object, version, "-ldl", "-o", filepath.Join(folder, name))
+		compiler(t, "-shared", object, version, "-ldl", "-o", filepath.Join(folder, name))
 	}
 	made.libraries[fake] = filepath.Join(folder, fake.library)
 	return made.libraries[fake]
@@ -131,10 +131,21 @@ func compile(t testing.TB, fake Fake) string {
 	onnxruntime := strings.TrimSpace(run(t, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go"))
 	// Hidden, since static variables of inline functions are shared by all
 	// libraries of a process that show them.
-	run(t, "g++", append(includes, "-std=c++17", "-fPIC", "-fvisibility=hidden", "-O1", "-g", "-w", fmt.Sprintf("-DFAKE_ABI=%d", fake.abi),
+	compiler(t, append(includes, "-std=c++17", "-fPIC", "-fvisibility=hidden", "-O1", "-g", "-w", fmt.Sprintf("-DFAKE_ABI=%d", fake.abi),
 		"-I", cuda, "-I", onnxruntime, "-c", source("fake.cpp"), "-o", object)...)
 	made.objects[fake.headers] = object
 	return object
+}
+
+// compiler runs the compiler that cgo uses, so that the fakes are for the
+// processor that the tests are for.
+func compiler(t testing.TB, arguments ...string) {
+	t.Helper()
+	command := strings.Fields(os.Getenv("CXX"))
+	if len(command) == 0 {
+		command = []string{"g++"}
+	}
+	run(t, command[0], append(command[1:], arguments...)...)
 }
 
 func run(t testing.TB, name string, arguments ...string) string {
