@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Tests gladd for the boxes' processors, aarch64, on another machine: Debian's
+# cross compiler compiles it, qemu-user runs it. What it needs and brings lies in
+# out/arm64; of the system it only installs the compiler and qemu. Run again, it
+# finds everything in place.
+#   test-arm64.sh           both of the following
+#   test-arm64.sh packages  tests of the shims, the CUDA layer and the engines, with fakes
+#   test-arm64.sh binary    builds gladd and lets it inspect two parts with the demo's model
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=out/arm64
+say() { echo "test-arm64: $*"; }
+stop() { printf 'test-arm64: %s\n' "$@" >&2; exit 1; }
+
+what=${1:-all}
+case $what in all | packages | binary) ;; *) stop "expected packages, binary or nothing, found $what." ;; esac
+[ "$(uname -m)" != aarch64 ] || stop "this machine is aarch64 itself: run make test."
+
+missing=()
+command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
+command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if [ ${#missing[@]} -gt 0 ]; then
+	command -v apt-get >/dev/null || stop "missing: ${missing[*]} (names of Debian's packages)." \
+		"This system has no apt-get; install what they hold, then run make again."
+	[ "$(id -u)" = 0 ] || stop "missing Debian packages: ${missing[*]}" \
+		"Installing them needs root. Run: sudo apt-get install --no-install-recommends ${missing[*]}" "Then run make again."
+	say "installing Debian packages: ${missing[*]}"
+	log=$(mktemp)
+	if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+		tail -n 3 "$log" >&2
+		stop "apt-get failed (above). Is this machine offline?" "Its whole output is in $log."
+	fi
+	rm "$log"
+fi
+scripts/tensorrt-headers.sh
+
+# ONNX Runtime's library, as setup.sh brings it on an aarch64; versions and digests
+# are read from there, so that they stand in one place.
+pinned() { sed -n "/^aarch64)/,/;;/ s/^[[:space:]]*$1=//p" scripts/setup.sh; }
+onnxruntime=$(sed -n 's/^onnxruntime=//p' scripts/setup.sh)
+platform=$(pinned platform) wheel_sha256=$(pinned wheel_sha256) library_sha256=$(pinned library_sha256)
+[ -n "$onnxruntime$platform" ] && [ ${#wheel_sha256} = 64 ] && [ ${#library_sha256} = 64 ] ||
+	stop "scripts/setup.sh: expected onnxruntime=, and platform=, wheel_sha256= and library_sha256= of aarch64, found" \
+		"$onnxruntime, $platform, $wheel_sha256, $library_sha256."
+library=$out/libonnxruntime.so.$onnxruntime
+intact() { echo "$library_sha256  $1" | sha256sum --check --status; }
+if [ ! -e "$library" ] || ! intact "$library"; then
+	say "downloading ONNX Runtime $onnxruntime for aarch64 to $library"
+	folder=$(mktemp -d)
+	trap 'rm -rf "$folder"' EXIT
+	echo "onnxruntime==$onnxruntime --hash=sha256:$wheel_sha256" >"$folder/requirements.txt"
+	if ! python3 -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --implementation cp --python-version 3.12 \
+		--platform "$platform" --dest "$folder" --requirement "$folder/requirements.txt" >"$folder/log" 2>&1; then
+		tail -n 3 "$folder/log" >&2
+		stop "the download failed or was not what was expected (above). Is this machine offline?"
+	fi
+	python3 -m zipfile -e "$folder"/onnxruntime-*.whl "$folder/wheel"
+	mkdir -p "$out"
+	cp "$folder/wheel/onnxruntime/capi/libonnxruntime.so.$onnxruntime" "$library.new"
+	intact "$library.new" || stop "$library.new: expected SHA-256 $library_sha256, found $(sha256sum <"$library.new")"
+	mv "$library.new" "$library"
+fi
+
+# processor ROOT: qemu's user mode shows programs this machine's /proc/cpuinfo and
+# /sys, and ONNX Runtime crashes on those of another kind. Files below its root come
+# first. The processor is the nearest that Debian 12's qemu has to an Orin's
+# Cortex-A78AE: the same instructions (Armv8.2 with FP16 and dot products).
+processor() {
+	local number
+	mkdir -p "$1/proc" "$1/sys/devices/system/cpu"
+	echo 0-1 | tee "$1/sys/devices/system/cpu/possible" >"$1/sys/devices/system/cpu/present"
+	for number in 0 1; do
+		printf '%s\t: %s\n' processor $number BogoMIPS 62.50 \
+			Features 'fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp' \
+			'CPU implementer' 0x41 'CPU architecture' 8 'CPU variant' 0x4 'CPU part' 0xd0b 'CPU revision' 1
+		echo
+	done >"$1/proc/cpuinfo"
+}
+
+# The last -tags counts. The tests compile their fakes by CC and CXX.
+export CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false -tags=gocv_specific_modules,gocv_videoio,tensorrt"
+export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}"
+export QEMU_CPU=cortex-a76
+export GLADD_ONNXRUNTIME_LIBRARY=$PWD/$library
+
+test_packages() {
+	local root=$out/root
+	mkdir -p "$root"
+	ln -sfn /usr/aarch64-linux-gnu/lib "$root/lib" # the cross compiler's C and C++ libraries
+	processor "$root"
+	say "tests of the shims, the CUDA layer and the engines, built for aarch64"
+	go vet ./trt/... ./engines ./engines/mixed ./engines/tensorrt ./pipeline
+	QEMU_LD_PREFIX=$PWD/$root go test -exec qemu-aarch64 -short -timeout 20m \
+		./trt/... ./engines ./engines/mixed ./engines/tensorrt ./pipeline
+}
+
+# OpenCV's libraries and all that they need. Debian's packages for two processors
+# cannot all be installed side by side, so they are only unpacked, by an apt with
+# state of its own; the system's knows nothing of them.
+packages="libopencv-videoio406 libopencv-imgcodecs406 libstdc++6"
+
+unpack_libraries() {
+	local root=$1 apt=$PWD/$out/apt package log=$out/apt.log
+	[ "$(cat "$root/unpacked" 2>/dev/null)" != "$packages" ] || return 0
+	say "downloading OpenCV for aarch64 and what it needs, 140 MB, and unpacking it to $root"
+	rm -rf "$root" "$apt"
+	mkdir -p "$root" "$apt/lists/partial" "$apt/archives/partial"
+	touch "$apt/status"
+	cat >"$apt/conf" <<-END
+		APT::Architecture "arm64";
+		APT::Architectures { "arm64"; };
+		APT::Install-Recommends "false";
+		APT::Sandbox::User "$(id -un)";
+		Dir::State "$apt";
+		Dir::State::status "$apt/status";
+		Dir::Cache "$apt";
+	END
+	# shellcheck disable=SC2086 # a list
+	if ! { APT_CONFIG=$apt/conf apt-get update && APT_CONFIG=$apt/conf apt-get install -y --download-only $packages; } >"$log" 2>&1; then
+		tail -n 3 "$log" >&2
+		stop "apt-get failed (above). Is this machine offline?" "Its whole output is in $log."
+	fi
+	for package in "$apt"/archives/*_arm64.deb; do
+		dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --exclude=./etc --exclude=./usr/bin --exclude=./usr/share --exclude=./var
+	done
+	# What the packages' scripts do when they are installed.
+	ln -s blas/libblas.so.3 lapack/liblapack.so.3 "$root/usr/lib/aarch64-linux-gnu/"
+	echo "$packages" >"$root/unpacked"
+	rm -rf "$apt"
+}
+
+test_binary() {
+	local root=$PWD/$out/debian folder
+	command -v pkg-config >/dev/null && [ "$(GOARCH='' pkg-config --modversion opencv4 2>/dev/null)" = 4.6.0 ] ||
+		stop "OpenCV 4.6.0's headers were not found, which are those of Debian 12's libopencv-dev; scripts/setup.sh installs it."
+	unpack_libraries "$root"
+	processor "$root"
+	# OpenCV's headers are the same for all processors.
+	folder=$root/usr/lib/aarch64-linux-gnu
+	cat >"$out/opencv4.pc" <<-END
+		Name: OpenCV
+		Description: the modules that gladd uses, for aarch64
+		Version: 4.6.0
+		Cflags: $(pkg-config --cflags opencv4)
+		Libs: -L$folder -l:libopencv_videoio.so.406 -l:libopencv_imgcodecs.so.406 -l:libopencv_imgproc.so.406 -l:libopencv_core.so.406 -Wl,--allow-shlib-undefined
+	END
+	say "building gladd for aarch64"
+	PKG_CONFIG_LIBDIR=$PWD/$out go build -o "$out/gladd" ./daemon
+
+	say "running it"
+	rm -rf "$out/parts"
+	export QEMU_LD_PREFIX=$root
+	qemu-aarch64 "$out/gladd" version
+	qemu-aarch64 "$out/gladd" line --out "$out/parts" --train 0 --good 1 --defective 1 --seed 77
+	qemu-aarch64 "$out/gladd" inspect --bundle bundles/demo --backend onnxruntime "$out/parts/test" | tee "$out/inspected.jsonl"
+	grep -q '/good/.*"evaluation":"OK"' "$out/inspected.jsonl" || stop "expected the verdict OK on the good part, found the above."
+	grep -q 'obvious.*"evaluation":"NotOK"' "$out/inspected.jsonl" || stop "expected the verdict NotOK on the defective part, found the above."
+}
+
+mkdir -p "$out"
+[ "$what" = binary ] || test_packages
+[ "$what" = packages ] || test_binary
+say "passed"
