@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// Where there is a GPU, the tests use it only if they say so.
-	os.Setenv("GLADD_CUDA_LIBRARY", "/nowhere/libcuda.so.1")
+	os.Setenv("GLADD_CUDA_LIBRARY", "/nowhere/libcuda.so.1") //nolint:errcheck // the name is valid
 	code := m.Run()
 	for _, clean := range afterTests {
 		clean()

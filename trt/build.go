@@ -53,7 +53,7 @@ func (l *Library) Build(ctx context.Context, options BuildOptions) (*Plan, error
 	stop := l.watch(ctx, native, options.Progress)
 	err = l.build(native, options, ranges)
 	stop()
-	l.log.drain(ctx)
+	l.log.drain()
 	if err != nil {
 		var failed *BuildError
 		if cause := ctx.Err(); cause != nil && errors.As(err, &failed) {
@@ -94,7 +94,7 @@ func (l *Library) watch(ctx context.Context, native *C.gladd_trt_build, progress
 				C.gladd_trt_build_cancel(native)
 				cancelled = nil
 			case <-ticker.C:
-				l.log.drain(ctx)
+				l.log.drain()
 				if progress != nil {
 					if phases := phasesOf(native); len(phases) > 0 {
 						progress(Progress{Phases: phases})

@@ -11,7 +11,6 @@ package trt
 import "C"
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -137,7 +136,7 @@ func (l *Library) Close() error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.closed = true
-	l.log.drain(context.Background())
+	l.log.drain()
 	return nil
 }
 
@@ -194,7 +193,7 @@ func (l *Library) check(result C.int, failure *C.gladd_trt_failure, object strin
 		err = &CallError{Call: C.GoString(&failure.call[0]), Object: object, Cause: C.GoString(&failure.cause[0])}
 	}
 	if result&C.GLADD_TRT_LOGGED != 0 {
-		l.log.drain(context.Background())
+		l.log.drain()
 	}
 	return err
 }

@@ -27,9 +27,13 @@ type logDrain struct {
 	lines [16]C.gladd_trt_line
 }
 
+// always is the context of log lines: what TensorRT says is written whether a call
+// was canceled or not.
+var always = context.Background()
+
 func newLogDrain(native *C.gladd_trt_log, to *slog.Logger) *logDrain {
 	severity := 3
-	if to.Enabled(context.Background(), levelVerbose) {
+	if to.Enabled(always, levelVerbose) {
 		severity = 4
 	}
 	C.gladd_trt_log_level(native, C.int(severity))
@@ -49,7 +53,7 @@ var severities = []struct {
 	{"verbose", levelVerbose},
 }
 
-func (d *logDrain) drain(ctx context.Context) {
+func (d *logDrain) drain() {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	for {
@@ -57,10 +61,10 @@ func (d *logDrain) drain(ctx context.Context) {
 		n := int(C.gladd_trt_log_drain(d.native, &d.lines[0], C.int(len(d.lines)), &dropped))
 		for i := range n {
 			severity := severities[min(max(int(d.lines[i].severity), 0), len(severities)-1)]
-			d.to.Log(ctx, severity.level, "TensorRT says", "severity", severity.name, "text", C.GoString(&d.lines[i].text[0]))
+			d.to.Log(always, severity.level, "TensorRT says", "severity", severity.name, "text", C.GoString(&d.lines[i].text[0]))
 		}
 		if dropped > 0 {
-			d.to.WarnContext(ctx, "TensorRT wrote more than was read; lines are lost", "lines", uint64(dropped))
+			d.to.WarnContext(always, "TensorRT wrote more than was read; lines are lost", "lines", uint64(dropped))
 		}
 		if n < len(d.lines) {
 			return

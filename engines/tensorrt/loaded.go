@@ -58,7 +58,7 @@ func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (*loaded, er
 		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[routineKey]*routine{},
 	}
 	if err := made.fill(ctx); err != nil {
-		return nil, errors.Join(err, b.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return made.free() }))
+		return nil, errors.Join(err, b.device.Do(context.WithoutCancel(ctx), "free the engines", func(*cuda.Thread) error { return made.free() }))
 	}
 	return made, nil
 }
@@ -258,7 +258,7 @@ func (l *loaded) address(name engines.GraphName, each engines.Tensor, batch int)
 // part left behind.
 func (l *loaded) warmUp(thread *cuda.Thread) error {
 	for _, call := range routineCalls {
-		routine, err := l.routine(thread, routineKey{call, 1})
+		routine, err := l.routine(routineKey{call, 1})
 		if err == nil {
 			err = l.proveGraph(thread, routine)
 		}

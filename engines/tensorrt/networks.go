@@ -158,7 +158,7 @@ func (n *Networks) call(ctx context.Context, key routineKey, inputs []feed, outp
 	loaded := n.loaded
 	var results [][]float32 // the GPU's side of the outputs
 	err := n.backend.device.Do(ctx, key.call, func(thread *cuda.Thread) error {
-		routine, err := loaded.routine(thread, key)
+		routine, err := loaded.routine(key)
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,13 @@ package tensorrt
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"gladd/engines"
 	"gladd/engines/enginetest"
 	"gladd/trt/trttest"
 )
@@ -135,4 +139,60 @@ func TestOverheads(t *testing.T) {
 			t.Errorf("found %+v", each)
 		}
 	}
+}
+
+// Stations of one model share its networks.
+func TestCallsAreSafeForConcurrentUse(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	networks := box.open(t, box.backend(t), enginetest.Micro(t))
+	m := networks.bundle.Manifest
+	want := map[string][]float32{}
+	for _, name := range routineCalls {
+		output, err := call(t.Context(), m, networks, name, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = output
+	}
+	var group sync.WaitGroup
+	for range 3 {
+		for _, name := range routineCalls {
+			group.Go(func() {
+				output, err := call(t.Context(), m, networks, name, 2)
+				if err != nil || !slices.Equal(output, want[name]) {
+					t.Errorf("%s beside others: another output, or %v", name, err)
+				}
+			})
+		}
+	}
+	group.Wait()
+}
+
+// A plan of weights that changed since the bundle was loaded would be kept for
+// ever: they are checked once more before it is built. The fakes cannot read weights
+// beside a graph; TestRTXBuildsWhatGladdBuilds does.
+func TestExternalWeightsAreCheckedAgain(t *testing.T) {
+	dir := externalWeights(t)
+	bundle := enginetest.Load(t, dir)
+	box := newBox(t, trttest.V10_3)
+	backend := box.backend(t)
+	path := filepath.Join(dir, "external.weights")
+	changed := enginetest.ReadFile(t, path)
+	changed[len(changed)/2] ^= 1
+	enginetest.WriteFile(t, path, changed)
+	if _, err := backend.Build(t.Context(), bundle, false); err == nil || !strings.Contains(err.Error(), "external.weights: wrong content") {
+		t.Errorf("changed weights: found %v", err)
+	}
+}
+
+// externalWeights is a bundle whose decoder has its weights in another file.
+func externalWeights(t *testing.T) (dir string) {
+	t.Helper()
+	dir = enginetest.Copy(t, enginetest.Micro(t))
+	weights := enginetest.ReadFile(t, enginetest.Path(t, "engines/testdata/graphs/external.weights"))
+	enginetest.ReplaceGraph(t, dir, engines.VAEDecoder, enginetest.ReadFile(t, enginetest.Path(t, "engines/testdata/graphs/external.onnx")))
+	enginetest.WriteFile(t, filepath.Join(dir, "external.weights"), weights)
+	enginetest.Edit(t, dir, `"file": "vae_decoder.onnx",`,
+		`"file": "vae_decoder.onnx", "external_data": [{"file": "external.weights", "sha256": "`+enginetest.Digest(weights)+`"}],`)
+	return dir
 }

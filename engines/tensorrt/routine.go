@@ -43,7 +43,7 @@ type transfer struct {
 func (t transfer) bytes() int { return t.count * t.tensor.sample }
 
 // routine returns a call's routine, which is made when it is first wanted.
-func (l *loaded) routine(thread *cuda.Thread, key routineKey) (*routine, error) {
+func (l *loaded) routine(key routineKey) (*routine, error) {
 	if made := l.routines[key]; made != nil {
 		return made, nil
 	}

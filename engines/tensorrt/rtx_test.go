@@ -24,7 +24,7 @@ func TestRTXBuildsWhatGladdBuilds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer library.Close() //nolint:errcheck // the test is about building
-	for name, dir := range map[string]string{"tiny-a": enginetest.TinyA(t), "micro": enginetest.Micro(t), "demo": enginetest.Path(t, "bundles/demo")} {
+	for name, dir := range map[string]string{"tiny-a": enginetest.TinyA(t), "micro": enginetest.Micro(t), "demo": enginetest.Path(t, "bundles/demo"), "external weights": externalWeights(t)} {
 		bundle := enginetest.Load(t, dir)
 		for _, precision := range []string{FP16, FP32} {
 			backend := &Backend{options: Options{Precision: precision}, library: library, cache: NewCache(t.TempDir()), log: slog.New(slog.DiscardHandler)}

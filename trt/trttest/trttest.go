@@ -79,7 +79,7 @@ func Make(t testing.TB, fake Fake) (library string) {
 func Queue(t testing.TB) {
 	t.Helper()
 	library := filepath.Join(t.TempDir(), "queue.so")
-	run(t, "g++", "-shared", "-fPIC", source("queue.cpp"), "-o", library)
+	compiler(t, "-shared", "-fPIC", source("queue.cpp"), "-o", library)
 	t.Setenv("FAKE_TRT_CUDA", library)
 }
 
