@@ -103,7 +103,7 @@ test_packages() {
 packages="libopencv-videoio406 libopencv-imgcodecs406 libstdc++6"
 
 unpack_libraries() {
-	local root=$1 apt=$PWD/$out/apt package log=$out/apt.log
+	local root=$1 apt=$PWD/$out/apt package log=$PWD/$out/apt.log
 	[ "$(cat "$root/unpacked" 2>/dev/null)" != "$packages" ] || return 0
 	say "downloading OpenCV for aarch64 and what it needs, 140 MB, and unpacking it to $root"
 	rm -rf "$root" "$apt"
@@ -117,13 +117,21 @@ unpack_libraries() {
 		Dir::State "$apt";
 		Dir::State::status "$apt/status";
 		Dir::Cache "$apt";
+		Dir::Cache::pkgcache "";
+		Dir::Cache::srcpkgcache "";
 	END
+	# The packages are many and small, and one apt-get fetches one after the other.
+	# Those for all processors hold no libraries.
 	# shellcheck disable=SC2086 # a list
-	if ! { APT_CONFIG=$apt/conf apt-get update && APT_CONFIG=$apt/conf apt-get install -y --download-only $packages; } >"$log" 2>&1; then
-		tail -n 3 "$log" >&2
+	if ! (
+		export APT_CONFIG=$apt/conf
+		apt-get update && apt-get install --simulate $packages >"$apt/wanted" && cd "$apt/archives" &&
+			sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*\[arm64\].*/\1=\2/p' "$apt/wanted" | xargs -n 16 -P 8 apt-get download
+	) >"$log" 2>&1; then
+		grep '^E:' "$log" | tail -n 3 >&2 || true
 		stop "apt-get failed (above). Is this machine offline?" "Its whole output is in $log."
 	fi
-	for package in "$apt"/archives/*_arm64.deb; do
+	for package in "$apt"/archives/*.deb; do
 		dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --exclude=./etc --exclude=./usr/bin --exclude=./usr/share --exclude=./var
 	done
 	# What the packages' scripts do when they are installed.
@@ -133,25 +141,30 @@ unpack_libraries() {
 }
 
 test_binary() {
-	local root=$PWD/$out/debian folder
+	local root=$PWD/$out/debian folder name libraries=()
 	command -v pkg-config >/dev/null && [ "$(GOARCH='' pkg-config --modversion opencv4 2>/dev/null)" = 4.6.0 ] ||
 		stop "OpenCV 4.6.0's headers were not found, which are those of Debian 12's libopencv-dev; scripts/setup.sh installs it."
 	unpack_libraries "$root"
 	processor "$root"
-	# OpenCV's headers are the same for all processors.
+	# OpenCV's headers are the same for all processors. Its libraries are named to the
+	# linker only: Go's cache keeps what pkg-config says, and this folder may move.
 	folder=$root/usr/lib/aarch64-linux-gnu
 	cat >"$out/opencv4.pc" <<-END
 		Name: OpenCV
-		Description: the modules that gladd uses, for aarch64
+		Description: the headers, for aarch64
 		Version: 4.6.0
 		Cflags: $(pkg-config --cflags opencv4)
-		Libs: -L$folder -l:libopencv_videoio.so.406 -l:libopencv_imgcodecs.so.406 -l:libopencv_imgproc.so.406 -l:libopencv_core.so.406 -Wl,--allow-shlib-undefined
+		Libs:
 	END
 	say "building gladd for aarch64"
-	PKG_CONFIG_LIBDIR=$PWD/$out go build -o "$out/gladd" ./daemon
+	for name in videoio imgcodecs imgproc core; do
+		libraries+=("'$folder/libopencv_$name.so.406'")
+	done
+	PKG_CONFIG_LIBDIR=$PWD/$out go build -o "$out/gladd" -ldflags "-extldflags \"${libraries[*]} \
+		'-Wl,-rpath-link=$folder:$root/lib/aarch64-linux-gnu:$root/usr/lib:$folder/pulseaudio'\"" ./daemon
 
 	say "running it"
-	rm -rf "$out/parts"
+	rm -rf "${out:?}/parts"
 	export QEMU_LD_PREFIX=$root
 	qemu-aarch64 "$out/gladd" version
 	qemu-aarch64 "$out/gladd" line --out "$out/parts" --train 0 --good 1 --defective 1 --seed 77

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -34,8 +35,12 @@ func TestCallsEqualONNXRuntime(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer reference.Close() //nolint:errcheck // it only gives what is expected
+				parts := []int{1, 2, 9}
+				if testing.Short() && bundleName == "tiny-a" {
+					parts = parts[:2] // an emulated processor is slow; the smaller bundle has them all
+				}
 				for _, name := range routineCalls {
-					for _, n := range []int{1, 2, 9} {
+					for _, n := range parts {
 						want, err := call(t.Context(), bundle.Manifest, reference, name, n)
 						if err != nil {
 							t.Fatal(err)
@@ -70,7 +75,9 @@ func TestCallsEqualONNXRuntime(t *testing.T) {
 	}
 }
 
-// FP16 engines differ from FP32 by what FP16 rounds away, and no more.
+// FP16 engines differ from FP32 by what FP16 rounds away, and no more. Where the
+// processor has FP16 arithmetic, ONNX Runtime also adds up in FP16; elsewhere it
+// computes each operator in FP32.
 func TestHalfPrecision(t *testing.T) {
 	box := newBox(t, trttest.V10_3)
 	box.options.Precision = FP16
@@ -81,6 +88,10 @@ func TestHalfPrecision(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reference.Close() //nolint:errcheck // it only gives what is expected
+	limit := 0.02
+	if runtime.GOARCH == "arm64" {
+		limit = 0.05
+	}
 	differs := 0
 	for _, name := range routineCalls {
 		want, err := call(t.Context(), bundle.Manifest, reference, name, 2)
@@ -93,7 +104,7 @@ func TestHalfPrecision(t *testing.T) {
 		}
 		found := largestDifference(want, got)
 		t.Logf("%s: %.2g of the largest value", name, found)
-		if !(found < 0.02) {
+		if !(found < limit) {
 			t.Errorf("%s: differs by %.2g of the largest value", name, found)
 		}
 		if found > 1e-5 {
