@@ -148,7 +148,7 @@ func (b *Backend) open() (err error) {
 	if _, err = b.driver.Devices(); err != nil {
 		return &GPUError{err}
 	}
-	if b.library, err = trt.Open(trt.Options{Library: b.options.Library, Log: b.log}); err != nil {
+	if b.library, err = trt.Open(trt.Options{Library: b.options.Library, SitePackages: sitePackages(), Log: b.log}); err != nil {
 		return err
 	}
 	b.device, err = b.driver.OpenDevice(0, cuda.DeviceOptions{HangTimeout: b.options.Timeout, OnHung: b.options.OnHung, OnRecovered: b.options.OnRecovered, Log: b.log})
@@ -214,6 +214,16 @@ func (b *Backend) Close() error {
 		errs = append(errs, b.claimed.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// sitePackages are where pip installs TensorRT's packages for everybody, and where
+// it does for the Python environment that gladd was started in.
+func sitePackages() []string {
+	folders := []string{"/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages", "/usr/local/lib/python3*/site-packages"}
+	if environment := os.Getenv("VIRTUAL_ENV"); environment != "" {
+		folders = append(folders, filepath.Join(environment, "lib", "python3*", "site-packages"))
+	}
+	return folders
 }
 
 // closeRuntime frees TensorRT's runtime where the GPU's context is.
@@ -350,7 +360,7 @@ func Found(library, cudaLibrary string) (tensorRT, driver string) {
 		}
 		opened.Close() //nolint:errcheck // it was only looked at
 	}
-	found, err := trt.Open(trt.Options{Library: library})
+	found, err := trt.Open(trt.Options{Library: library, SitePackages: sitePackages()})
 	if err != nil {
 		return err.Error(), driver
 	}

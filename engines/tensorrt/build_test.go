@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -154,4 +155,24 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("expected a GPUError, found %v", err)
 		}
 	})
+}
+
+// TensorRT as pip installs it into an environment is found there.
+func TestLibraryOfAPythonPackage(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	environment := t.TempDir()
+	folder := filepath.Join(environment, "lib", "python3.11", "site-packages", "tensorrt_libs")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"libnvinfer.so.10", "libnvonnxparser.so.10"} {
+		if err := os.Symlink(filepath.Join(filepath.Dir(box.options.Library), name), filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("VIRTUAL_ENV", environment)
+	box.options.Library = ""
+	if found := box.backend(t).library.Path(); found != filepath.Join(folder, "libnvinfer.so.10") {
+		t.Errorf("expected the one in %s, found %s", folder, found)
+	}
 }
