@@ -94,7 +94,7 @@ test_packages() {
 	say "tests of the shims, the CUDA layer and the engines, built for aarch64"
 	go vet ./trt/... ./engines ./engines/mixed ./engines/tensorrt ./pipeline
 	QEMU_LD_PREFIX=$PWD/$root go test -exec qemu-aarch64 -short -timeout 20m \
-		./trt/... ./engines ./engines/mixed ./engines/tensorrt ./pipeline
+		./trt/... ./engines ./engines/tensorrt ./pipeline
 }
 
 # OpenCV's libraries and all that they need. Debian's packages for two processors
@@ -168,7 +168,7 @@ test_binary() {
 	export QEMU_LD_PREFIX=$root
 	qemu-aarch64 "$out/gladd" version
 	qemu-aarch64 "$out/gladd" line --out "$out/parts" --train 0 --good 1 --defective 1 --seed 77
-	qemu-aarch64 "$out/gladd" inspect --bundle bundles/demo --backend onnxruntime "$out/parts/test" | tee "$out/inspected.jsonl"
+	qemu-aarch64 "$out/gladd" inspect --bundle bundles/demo --mode adaptive --backend onnxruntime "$out/parts/test" | tee "$out/inspected.jsonl"
 	grep -q '/good/.*"evaluation":"OK"' "$out/inspected.jsonl" || stop "expected the verdict OK on the good part, found the above."
 	grep -q 'obvious.*"evaluation":"NotOK"' "$out/inspected.jsonl" || stop "expected the verdict NotOK on the defective part, found the above."
 }
