@@ -59,7 +59,7 @@ func closing(env *environment, networks io.Closer) func() {
 
 // modeFlags are the flags of every command that inspects.
 type modeFlags struct {
-	Mode  string   `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
+	Mode  string   `help:"How GLAD is computed: exact, as its authors do, or adaptive, without what calibration found to change nothing; exact without it." default:"exact" enum:"exact,adaptive" placeholder:"NAME"`
 	Plans []string `help:"Plans of mode adaptive, the best first: short-tail, latest-first, exact. Without it those that the bundle is calibrated for, the quickest first." placeholder:"LIST"`
 }
 

@@ -170,7 +170,7 @@ func (e *Engines) current(bundle *engines.Bundle, methods []engines.Method) []en
 		if !slices.ContainsFunc(classNames(bundle), older) {
 			return false
 		}
-		e.log.Warn("plan left out: plan exact was calibrated after it; to use it, calibrate again with --mode adaptive, or name it in the recipe's plans",
+		e.log.Warn("plan left out: plan exact was calibrated after it; calibrate again with --mode adaptive (naming it in plans would use its old thresholds)",
 			"bundle", bundle.Manifest.Name, "plan", method.Plan)
 		return true
 	})
