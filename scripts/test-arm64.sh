@@ -5,7 +5,7 @@
 # finds everything in place.
 #   test-arm64.sh           both of the following
 #   test-arm64.sh packages  tests of the shims, the CUDA layer and the engines, with fakes
-#   test-arm64.sh binary    builds gladd and lets it inspect two parts with the demo's model
+#   test-arm64.sh binary    builds gladd and lets it inspect the golden bundle's pictures
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -164,13 +164,23 @@ test_binary() {
 		'-Wl,-rpath-link=$folder:$root/lib/aarch64-linux-gnu:$root/usr/lib:$folder/pulseaudio'\"" ./daemon
 
 	say "running it"
-	rm -rf "${out:?}/parts"
 	export QEMU_LD_PREFIX=$root
 	qemu-aarch64 "$out/gladd" version
-	qemu-aarch64 "$out/gladd" line --out "$out/parts" --train 0 --good 1 --defective 1 --seed 77
-	qemu-aarch64 "$out/gladd" inspect --bundle bundles/demo --mode adaptive --backend onnxruntime "$out/parts/test" | tee "$out/inspected.jsonl"
-	grep -q '/good/.*"evaluation":"OK"' "$out/inspected.jsonl" || stop "expected the verdict OK on the good part, found the above."
-	grep -q 'obvious.*"evaluation":"NotOK"' "$out/inspected.jsonl" || stop "expected the verdict NotOK on the defective part, found the above."
+	golden=testdata/golden/tiny-a
+	qemu-aarch64 "$out/gladd" inspect --bundle "$golden" --backend onnxruntime --noise "$golden/noise" "$golden/images" >"$out/inspected.jsonl"
+	python3 - "$golden/golden.json" "$out/inspected.jsonl" <<-'END' || stop "gladd does not compute on aarch64 what the official code does."
+		import json, sys
+		from pathlib import Path
+		golden = json.loads(Path(sys.argv[1]).read_text())
+		lines = [json.loads(line) for line in Path(sys.argv[2]).read_text().splitlines()]
+		assert len(lines) == len(golden["images"]), len(lines)
+		for line in lines:
+		    want = golden["images"][Path(line["image"]).stem]
+		    found = line["switch_timestep"], line["switch_reason"], line["score"]
+		    print(Path(line["image"]).name, *found)
+		    assert found[:2] == (want["switch_timestep"], want["switch_reason"]), want
+		    assert abs(found[2] - want["score"]) <= golden["tolerance"]["score_abs"], want
+	END
 }
 
 mkdir -p "$out"
