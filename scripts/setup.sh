@@ -8,6 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Where Cargo is after its usual installation, on the PATH or not.
+PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 go_minimum=1.26
 onnxruntime=1.32.0
 library=lib/libonnxruntime.so.$onnxruntime

@@ -6,6 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Where Cargo is after its usual installation, on the PATH or not.
+PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 target=lib/tensorrt-headers
 
 say() { echo "tensorrt-headers: $*"; }
