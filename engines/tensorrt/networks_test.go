@@ -126,14 +126,18 @@ func TestManyCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	calls := 500
+	if testing.Short() {
+		calls = 100 // as above
+	}
 	before := fmt.Sprint(box.cuda.Live())
-	for range 500 {
+	for range calls {
 		if _, err := call(t.Context(), m, networks, "predict noise", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if after := fmt.Sprint(box.cuda.Live()); after != before {
-		t.Errorf("before 500 calls %s, after them %s", before, after)
+		t.Errorf("before %d calls %s, after them %s", calls, before, after)
 	}
 }
 
