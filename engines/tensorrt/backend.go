@@ -198,9 +198,7 @@ func (b *Backend) Close() error {
 	for networks := range b.networks {
 		errs = append(errs, networks.unload())
 	}
-	if b.runtime != nil {
-		errs = append(errs, b.closeRuntime())
-	}
+	errs = append(errs, b.closeRuntime())
 	if b.device != nil {
 		errs = append(errs, b.device.Close())
 	}
@@ -226,8 +224,11 @@ func sitePackages() []string {
 	return folders
 }
 
-// closeRuntime frees TensorRT's runtime where the GPU's context is.
+// closeRuntime frees TensorRT's runtime, if there is one, where the GPU's context is.
 func (b *Backend) closeRuntime() error {
+	if b.runtime == nil {
+		return nil
+	}
 	runtime := b.runtime
 	b.runtime = nil
 	return b.device.Do(context.Background(), "free TensorRT's runtime", func(*cuda.Thread) error { return runtime.Close() })
@@ -320,10 +321,8 @@ func (b *Backend) working(ctx context.Context) error {
 				b.log.Debug("freeing a lost engine failed, as expected", "error", err)
 			}
 		}
-		if b.runtime != nil {
-			if err := b.closeRuntime(); err != nil {
-				b.log.Debug("freeing the lost runtime failed, as expected", "error", err)
-			}
+		if err := b.closeRuntime(); err != nil {
+			b.log.Debug("freeing the lost runtime failed, as expected", "error", err)
 		}
 		// A build would lose its context in the middle.
 		b.builds.Lock()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -197,20 +195,13 @@ func (b *Backend) halves() bool {
 	return b.options.Precision == FP16 && b.library.Version().Major != 8
 }
 
-// Engines are the keys of a bundle's plans here, in the order of their use.
-func (b *Backend) Engines(bundle *engines.Bundle) map[engines.GraphName]Key {
-	keys := map[engines.GraphName]Key{}
-	for _, name := range engines.GraphNames {
-		keys[name] = b.Key(bundle, name)
-	}
-	return keys
-}
-
 // Prune removes all engines but those of some bundles here.
 func (b *Backend) Prune(ctx context.Context, bundles ...*engines.Bundle) (freed int64, err error) {
 	var keep []Key
 	for _, bundle := range bundles {
-		keep = slices.AppendSeq(keep, maps.Values(b.Engines(bundle)))
+		for _, name := range engines.GraphNames {
+			keep = append(keep, b.Key(bundle, name))
+		}
 	}
 	return b.cache.Prune(ctx, keep)
 }

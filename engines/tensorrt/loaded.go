@@ -23,7 +23,7 @@ type loaded struct {
 	stream   *cuda.Stream
 	scratch  *cuda.Memory // what an engine computes in; they run one after the other
 	tensors  map[string]*tensor
-	routines map[routineKey]*routine
+	routines map[string]*routine
 }
 
 // network is one engine.
@@ -55,7 +55,7 @@ const readyTimeout = 5 * time.Minute
 func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (*loaded, error) {
 	made := &loaded{
 		backend: b, bundle: bundle,
-		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[routineKey]*routine{},
+		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[string]*routine{},
 	}
 	if err := made.fill(ctx); err != nil {
 		return nil, errors.Join(err, b.device.Do(context.WithoutCancel(ctx), "free the engines", func(*cuda.Thread) error { return made.free() }))
@@ -258,7 +258,7 @@ func (l *loaded) address(name engines.GraphName, each engines.Tensor, batch int)
 // part left behind.
 func (l *loaded) warmUp(thread *cuda.Thread) error {
 	for _, call := range routineCalls {
-		routine, err := l.routine(routineKey{call, 1})
+		routine, err := l.routine(call)
 		if err == nil {
 			err = l.proveGraph(thread, routine)
 		}
@@ -286,7 +286,7 @@ func (l *loaded) proveGraph(thread *cuda.Thread, r *routine) error {
 	if r.graph == nil || slices.Equal(want, bits(r.results())) {
 		return nil
 	}
-	l.backend.log.Warn("a CUDA graph gives something else than its engines: they are launched one by one, which is slower", "call", r.key.call)
+	l.backend.log.Warn("a CUDA graph gives something else than its engines: they are launched one by one, which is slower", "call", r.call)
 	r.plain = true
 	graph := r.graph
 	r.graph = nil

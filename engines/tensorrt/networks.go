@@ -45,24 +45,24 @@ func (n *Networks) Encode(ctx context.Context, images, mean, std []float32) erro
 	if n.bundle.Manifest.Latent.Encode != engines.EncodeSample {
 		std = nil
 	}
-	return n.each(ctx, "encode", len(images), image, func(ctx context.Context, from, to int) error {
-		outputs := [][]float32{part(mean, from, to, latent)}
+	return n.each(ctx, "encode", len(images), image, func(i int) error {
+		outputs := [][]float32{part(mean, i, latent)}
 		if std != nil {
-			outputs = append(outputs, part(std, from, to, latent))
+			outputs = append(outputs, part(std, i, latent))
 		}
-		return n.call(ctx, routineKey{"encode", to - from}, []feed{{floats: part(images, from, to, image)}}, outputs)
+		return n.call(ctx, "encode", []feed{{floats: part(images, i, image)}}, outputs)
 	})
 }
 
 // PredictNoise implements [engines.Networks].
 func (n *Networks) PredictNoise(ctx context.Context, samples []float32, timesteps, classes []int, eps []float32) error {
 	_, latent := n.sizes()
-	return n.each(ctx, "predict noise", len(samples), latent, func(ctx context.Context, from, to int) error {
-		inputs := []feed{{floats: part(samples, from, to, latent)}, {ints: part(timesteps, from, to, 1)}}
+	return n.each(ctx, "predict noise", len(samples), latent, func(i int) error {
+		inputs := []feed{{floats: part(samples, i, latent)}, {ints: part(timesteps, i, 1)}}
 		if len(n.bundle.Manifest.Classes) > 0 {
-			inputs = append(inputs, feed{ints: part(classes, from, to, 1)})
+			inputs = append(inputs, feed{ints: part(classes, i, 1)})
 		}
-		return n.call(ctx, routineKey{"predict noise", to - from}, inputs, [][]float32{part(eps, from, to, latent)})
+		return n.call(ctx, "predict noise", inputs, [][]float32{part(eps, i, latent)})
 	})
 }
 
@@ -73,18 +73,18 @@ func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps 
 	if len(latentsRecon) != len(latentsTest) || latent*len(maps) != grid*len(latentsTest) {
 		return fmt.Errorf("compare: expected latents of one length and a map for each, found %d and %d values, and %d of maps", len(latentsTest), len(latentsRecon), len(maps))
 	}
-	return n.each(ctx, "compare", len(latentsTest), latent, func(ctx context.Context, from, to int) error {
-		energies := make([]float32, 2*(to-from))
-		err := n.call(ctx, routineKey{"compare", to - from},
-			[]feed{{floats: part(latentsTest, from, to, latent)}, {floats: part(latentsRecon, from, to, latent)}},
-			[][]float32{energies, part(maps, from, to, grid)})
+	return n.each(ctx, "compare", len(latentsTest), latent, func(i int) error {
+		energies := make([]float32, 2)
+		err := n.call(ctx, "compare",
+			[]feed{{floats: part(latentsTest, i, latent)}, {floats: part(latentsRecon, i, latent)}},
+			[][]float32{energies, part(maps, i, grid)})
 		if err != nil {
 			return err
 		}
-		for i, energy := range energies {
+		for picture, energy := range energies {
 			if math.IsNaN(float64(energy)) || math.IsInf(float64(energy), 0) {
 				// Which value it was stays on the GPU; the picture is known.
-				return &engines.NotFiniteError{Graph: n.bundle.Graph(engines.VAEDecoder), Tensor: "image", Index: i * image, Value: energy}
+				return &engines.NotFiniteError{Graph: n.bundle.Graph(engines.VAEDecoder), Tensor: "image", Index: picture * image, Value: energy}
 			}
 		}
 		return nil
@@ -94,8 +94,8 @@ func (n *Networks) Compare(ctx context.Context, latentsTest, latentsRecon, maps 
 // Reconstruct implements [engines.Networks].
 func (n *Networks) Reconstruct(ctx context.Context, latents, images []float32) error {
 	image, latent := n.sizes()
-	return n.each(ctx, "reconstruct", len(latents), latent, func(ctx context.Context, from, to int) error {
-		return n.call(ctx, routineKey{"reconstruct", to - from}, []feed{{floats: part(latents, from, to, latent)}}, [][]float32{part(images, from, to, image)})
+	return n.each(ctx, "reconstruct", len(latents), latent, func(i int) error {
+		return n.call(ctx, "reconstruct", []feed{{floats: part(latents, i, latent)}}, [][]float32{part(images, i, image)})
 	})
 }
 
@@ -103,10 +103,10 @@ func (n *Networks) Reconstruct(ctx context.Context, latents, images []float32) e
 func (n *Networks) Score(ctx context.Context, testImages, reconstructions, maps []float32) error {
 	image, _ := n.sizes()
 	size := n.bundle.Manifest.Score.MapSize * n.bundle.Manifest.Score.MapSize
-	return n.each(ctx, "score", len(testImages), image, func(ctx context.Context, from, to int) error {
-		return n.call(ctx, routineKey{"score", to - from},
-			[]feed{{floats: part(testImages, from, to, image)}, {floats: part(reconstructions, from, to, image)}},
-			[][]float32{part(maps, from, to, size)})
+	return n.each(ctx, "score", len(testImages), image, func(i int) error {
+		return n.call(ctx, "score",
+			[]feed{{floats: part(testImages, i, image)}, {floats: part(reconstructions, i, image)}},
+			[][]float32{part(maps, i, size)})
 	})
 }
 
@@ -118,7 +118,7 @@ func (n *Networks) sizes() (image, latent int) {
 
 // each runs a call sample by sample. values is the length of the first input, of so
 // many values a sample.
-func (n *Networks) each(ctx context.Context, what string, values, sample int, run func(ctx context.Context, from, to int) error) error {
+func (n *Networks) each(ctx context.Context, what string, values, sample int, run func(i int) error) error {
 	if values == 0 || values%sample != 0 {
 		return fmt.Errorf("%s: expected a multiple of %d values, found %d", what, sample, values)
 	}
@@ -126,8 +126,8 @@ func (n *Networks) each(ctx context.Context, what string, values, sample int, ru
 		if err := n.load(ctx); err != nil {
 			return err
 		}
-		for from := range values / sample {
-			if err := run(ctx, from, from+1); err != nil {
+		for i := range values / sample {
+			if err := run(i); err != nil {
 				return fmt.Errorf("%s on the GPU: %w", what, err)
 			}
 		}
@@ -138,13 +138,13 @@ func (n *Networks) each(ctx context.Context, what string, values, sample int, ru
 // most is the largest batch of an engine.
 func most(name engines.GraphName) int { return slices.Max(batches(name)) }
 
-// part of the values of some samples; nil where there are too few, which
-// [routine.set] then tells.
-func part[V any](values []V, from, to, sample int) []V {
-	if len(values) < to*sample {
+// part is the values of a sample; nil where there are too few, which [routine.set]
+// then tells.
+func part[V any](values []V, i, sample int) []V {
+	if len(values) < (i+1)*sample {
 		return nil
 	}
-	return values[from*sample : to*sample]
+	return values[i*sample : (i+1)*sample]
 }
 
 // feed is one input of a call: values, or a whole number for each sample.
@@ -154,11 +154,11 @@ type feed struct {
 }
 
 // call runs one routine. The caller has the turn.
-func (n *Networks) call(ctx context.Context, key routineKey, inputs []feed, outputs [][]float32) error {
+func (n *Networks) call(ctx context.Context, name string, inputs []feed, outputs [][]float32) error {
 	loaded := n.loaded
 	var results [][]float32 // the GPU's side of the outputs
-	err := n.backend.device.Do(ctx, key.call, func(thread *cuda.Thread) error {
-		routine, err := loaded.routine(key)
+	err := n.backend.device.Do(ctx, name, func(thread *cuda.Thread) error {
+		routine, err := loaded.routine(name)
 		if err != nil {
 			return err
 		}

@@ -56,9 +56,9 @@ func TestCallsEqualONNXRuntime(t *testing.T) {
 						}
 					}
 				}
-				for key, routine := range tested.loaded.routines {
+				for name, routine := range tested.loaded.routines {
 					if routine.graph == nil {
-						t.Errorf("%s of %d: expected a CUDA graph, found none", key.call, key.batch)
+						t.Errorf("%s: expected a CUDA graph, found none", name)
 					}
 				}
 				if found := tested.Runtime(); found.Backend != Name || found.Precision != FP32 || !strings.Contains(found.Library, "TensorRT") || !strings.Contains(found.Library, "Fake Orin") {

@@ -54,7 +54,7 @@ func (n *Networks) Overheads(ctx context.Context, rounds int) ([]Overhead, Memor
 }
 
 func (l *loaded) measure(thread *cuda.Thread, measured *Overhead, rounds int) error {
-	routine, err := l.routine(routineKey{measured.Call, 1})
+	routine, err := l.routine(measured.Call)
 	if err != nil {
 		return err
 	}

@@ -12,17 +12,11 @@ import (
 // routineCalls are the calls of the networks, in the order of their use.
 var routineCalls = []string{"encode", "predict noise", "compare", "reconstruct", "score"}
 
-// routineKey names a call of the networks for so many parts.
-type routineKey struct {
-	call  string
-	batch int
-}
-
-// routine is everything that a call does on the GPU: values to it, engines one
-// after the other, values back. It is launched as one CUDA graph where that can
+// routine is everything that a call for one part does on the GPU: values to it, engines
+// one after the other, values back. It is launched as one CUDA graph where that can
 // be.
 type routine struct {
-	key       routineKey
+	call      string
 	uploads   []transfer
 	engines   []*trt.Context
 	downloads []transfer
@@ -43,12 +37,11 @@ type transfer struct {
 func (t transfer) bytes() int { return t.count * t.tensor.sample }
 
 // routine returns a call's routine, which is made when it is first wanted.
-func (l *loaded) routine(key routineKey) (*routine, error) {
-	if made := l.routines[key]; made != nil {
+func (l *loaded) routine(call string) (*routine, error) {
+	if made := l.routines[call]; made != nil {
 		return made, nil
 	}
-	made := &routine{key: key, plain: l.backend.options.PlainLaunches}
-	n := key.batch
+	made := &routine{call: call, plain: l.backend.options.PlainLaunches}
 	add := func(name engines.GraphName, batch int) error {
 		context, err := l.context(name, batch)
 		made.engines = append(made.engines, context)
@@ -56,23 +49,23 @@ func (l *loaded) routine(key routineKey) (*routine, error) {
 	}
 	in := func(name engines.GraphName) {
 		for _, input := range l.networks[name].inputs {
-			made.uploads = append(made.uploads, transfer{l.tensors[place(name, input.Name)], input.Name, 0, n})
+			made.uploads = append(made.uploads, transfer{l.tensors[place(name, input.Name)], input.Name, 0, 1})
 		}
 	}
 	out := func(name engines.GraphName) {
 		for _, output := range l.networks[name].outputs {
 			if output.Name != energyOutput {
-				made.downloads = append(made.downloads, transfer{l.tensors[place(name, output.Name)], output.Name, 0, n})
+				made.downloads = append(made.downloads, transfer{l.tensors[place(name, output.Name)], output.Name, 0, 1})
 			}
 		}
 	}
 	alone := func(name engines.GraphName) error {
 		in(name)
 		out(name)
-		return add(name, n)
+		return add(name, 1)
 	}
 	var err error
-	switch key.call {
+	switch call {
 	case "encode":
 		err = alone(engines.VAEEncoder)
 	case "predict noise":
@@ -83,17 +76,17 @@ func (l *loaded) routine(key routineKey) (*routine, error) {
 		err = alone(engines.DINOScore)
 	case "compare":
 		latents := l.tensors[place(engines.VAEDecoder, "latent")]
-		made.uploads = []transfer{{latents, "latent", 0, n}, {latents, "latent", n, n}}
-		made.downloads = []transfer{{l.tensors[place(engines.VAEDecoder, energyOutput)], energyOutput, 0, 2 * n}}
+		made.uploads = []transfer{{latents, "latent", 0, 1}, {latents, "latent", 1, 1}}
+		made.downloads = []transfer{{l.tensors[place(engines.VAEDecoder, energyOutput)], energyOutput, 0, 2}}
 		out(engines.DINOGate)
-		err = errors.Join(add(engines.VAEDecoder, 2*n), add(engines.DINOGate, n))
+		err = errors.Join(add(engines.VAEDecoder, 2), add(engines.DINOGate, 1))
 	default:
-		panic("tensorrt: no call " + key.call)
+		panic("tensorrt: no call " + call)
 	}
 	if err != nil {
 		return nil, err
 	}
-	l.routines[key] = made
+	l.routines[call] = made
 	return made, nil
 }
 
@@ -175,7 +168,7 @@ func (l *loaded) run(thread *cuda.Thread, r *routine) error {
 		case thread.Device().Lost() != nil:
 			return err
 		default:
-			l.backend.log.Warn("no CUDA graph: its engines are launched one by one, which is slower", "call", r.key.call, "batch", r.key.batch, "error", err)
+			l.backend.log.Warn("no CUDA graph: its engines are launched one by one, which is slower", "call", r.call, "error", err)
 			r.plain = true
 		}
 	}
