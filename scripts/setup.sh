@@ -4,6 +4,7 @@
 # again, it finds everything in place and does nothing.
 #   setup.sh           for building and running
 #   setup.sh tests     and for the tests: a broker, systemd's tools, GStreamer's test pictures
+#   setup.sh arm64     and for building and testing for aarch64 on another machine
 #   setup.sh training  and for the training package: Python's venv
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,6 +39,11 @@ if [ "${1:-}" = tests ]; then
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	command -v systemd-analyze >/dev/null || missing+=(systemd)
 	ls /usr/lib/*/gstreamer-1.0/libgstvideotestsrc.so >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-base)
+fi
+if [ "${1:-}" = arm64 ]; then
+	command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
+	command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+	[[ " ${missing[*]} " = *" python3-pip "* ]] || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 fi
 if [ "${1:-}" = training ]; then
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

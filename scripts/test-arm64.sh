@@ -17,23 +17,7 @@ what=${1:-all}
 case $what in all | packages | binary) ;; *) stop "expected packages, binary or nothing, found $what." ;; esac
 [ "$(uname -m)" != aarch64 ] || stop "this machine is aarch64 itself: run make test."
 
-missing=()
-command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
-command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
-python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
-if [ ${#missing[@]} -gt 0 ]; then
-	command -v apt-get >/dev/null || stop "missing: ${missing[*]} (names of Debian's packages)." \
-		"This system has no apt-get; install what they hold, then run make again."
-	[ "$(id -u)" = 0 ] || stop "missing Debian packages: ${missing[*]}" \
-		"Installing them needs root. Run: sudo apt-get install --no-install-recommends ${missing[*]}" "Then run make again."
-	say "installing Debian packages: ${missing[*]}"
-	log=$(mktemp)
-	if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-		tail -n 3 "$log" >&2
-		stop "apt-get failed (above). Is this machine offline?" "Its whole output is in $log."
-	fi
-	rm "$log"
-fi
+scripts/setup.sh arm64
 scripts/tensorrt-headers.sh
 
 # ONNX Runtime's library, as setup.sh brings it on an aarch64; versions and digests
