@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ func batches(name engines.GraphName) []int {
 	}
 	return []int{1}
 }
+
+// most is the largest batch of an engine.
+func most(name engines.GraphName) int { return slices.Max(batches(name)) }
 
 // buildVersion changes when the same graph is built with other settings.
 const buildVersion = 1

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"gladd/engines"
 	"gladd/trt/cuda"
@@ -134,9 +133,6 @@ func (n *Networks) each(ctx context.Context, what string, values, sample int, ru
 		return nil
 	})
 }
-
-// most is the largest batch of an engine.
-func most(name engines.GraphName) int { return slices.Max(batches(name)) }
 
 // part is the values of a sample; nil where there are too few, which [routine.set]
 // then tells.

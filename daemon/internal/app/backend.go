@@ -147,3 +147,12 @@ func (b *backends) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// machineFault makes an error of the GPU, its memory or the engines' folder a
+// [FaultError]: the daemon is started again, as the driver may come later than it.
+func machineFault(err error) error {
+	if tensorrt.IsMachine(err) {
+		return FaultError{err}
+	}
+	return err
+}

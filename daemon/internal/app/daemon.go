@@ -18,7 +18,6 @@ import (
 	"gladd/daemon/internal/station"
 	"gladd/daemon/internal/verdict"
 	"gladd/daemon/internal/web"
-	"gladd/engines/tensorrt"
 )
 
 // Times of the end.
@@ -182,15 +181,6 @@ func (d *daemon) openStations(ctx context.Context) error {
 		return machineFault(fmt.Errorf("no station has a model:\n%w", errors.Join(failures...)))
 	}
 	return nil
-}
-
-// machineFault makes an error of the GPU, its memory or the engines' folder a
-// [FaultError]: the daemon is started again, as the driver may come later than it.
-func machineFault(err error) error {
-	if tensorrt.IsMachine(err) {
-		return FaultError{err}
-	}
-	return err
 }
 
 func (d *daemon) stationOptions(config configs.Station, model station.Model, modelError error) station.Options {
