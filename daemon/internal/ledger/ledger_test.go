@@ -406,7 +406,7 @@ func TestNewerAndForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		path:    "ledger " + path + ": written by a newer gladd (user_version 99, this one knows up to 1); install that version again, or give this one a ledger of its own",
+		path:    "ledger " + path + ": written by a newer gladd (user_version 99, this one knows up to 2); install that version again, or give this one a ledger of its own",
 		foreign: "ledger " + foreign + ": file is not a database",
 	} {
 		if _, err := Open(t.Context(), Options{Path: path}); err == nil || err.Error() != want {

@@ -87,6 +87,37 @@ CREATE TABLE reviews (
 );
 CREATE INDEX reviews_by_result ON reviews (result_id);
 `,
+	// 2: acknowledgements by the MES, parts of several views, attempts, digests.
+	`
+-- A trigger of kind part stands for the views of one part; its source is the
+-- part's, its record combines theirs. part_trigger names it at each view.
+ALTER TABLE triggers ADD COLUMN kind TEXT NOT NULL DEFAULT 'view'; -- view | part
+ALTER TABLE triggers ADD COLUMN part_id TEXT;
+ALTER TABLE triggers ADD COLUMN measurement_id TEXT;
+ALTER TABLE triggers ADD COLUMN view TEXT;
+ALTER TABLE triggers ADD COLUMN purpose TEXT NOT NULL DEFAULT 'production';
+ALTER TABLE triggers ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE triggers ADD COLUMN part_trigger TEXT;
+ALTER TABLE triggers ADD COLUMN deadline INTEGER; -- of a part, Unix milliseconds
+UPDATE triggers SET (part_id, measurement_id, view, purpose, attempt) = (
+	SELECT record ->> '$.part.id', record ->> '$.measurement_id', record ->> '$.view', record ->> '$.purpose', record ->> '$.attempt'
+	FROM results WHERE results.trigger_id = triggers.trigger_id)
+	WHERE trigger_id IN (SELECT trigger_id FROM results);
+CREATE INDEX triggers_by_part ON triggers (source, part_id) WHERE part_id IS NOT NULL;
+CREATE INDEX triggers_by_part_trigger ON triggers (part_trigger) WHERE part_trigger IS NOT NULL;
+
+-- Hex SHA-256 of the record; empty for those of earlier versions.
+ALTER TABLE results ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+
+-- published is when it was last sent (Unix milliseconds, null: never), tries how
+-- often. parked says that the others do not wait for it any more: the MES did not
+-- acknowledge it, or rejected it, for a reason.
+ALTER TABLE outbox ADD COLUMN published INTEGER;
+ALTER TABLE outbox ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN parked TEXT; -- unacknowledged | rejected
+ALTER TABLE outbox ADD COLUMN reason TEXT;
+CREATE INDEX outbox_by_result ON outbox (result_id);
+`,
 }
 
 // migrate brings the tables to this version's form, in one transaction a step.
