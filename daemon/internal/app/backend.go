@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"gladd/engines"
 	"gladd/engines/onnxruntime"
@@ -66,12 +67,15 @@ func openBackend(name string, options EngineOptions, log *slog.Logger) (engines.
 	return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", name, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
 }
 
-// backends are those of a process, each opened when it is first wanted.
+// backends are those of a process, each opened when it is first wanted. One
+// goroutine at a time opens or chooses; any may ask for faults.
 type backends struct {
 	options EngineOptions
 	log     *slog.Logger
-	opened  map[string]opened
 	told    map[string]bool // choices that the log has
+
+	mutex  sync.Mutex
+	opened map[string]opened
 }
 
 type opened struct {
@@ -81,12 +85,28 @@ type opened struct {
 
 // open opens a backend, or returns what came of it the first time.
 func (b *backends) open(name string) (engines.Backend, error) {
+	b.mutex.Lock()
 	found, tried := b.opened[name]
+	b.mutex.Unlock()
 	if !tried {
 		found.backend, found.err = openBackend(name, b.options, b.log)
+		b.mutex.Lock()
 		b.opened[name] = found
+		b.mutex.Unlock()
 	}
 	return found.backend, found.err
+}
+
+// all are those that were opened.
+func (b *backends) all() (all []engines.Backend) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	for _, each := range b.opened {
+		if each.err == nil {
+			all = append(all, each.backend)
+		}
+	}
+	return all
 }
 
 // choose returns the backend for a bundle: the one that was asked for or, for auto,
@@ -130,8 +150,8 @@ func (b *backends) tell(bundle *engines.Bundle, name, reason string) {
 // fault says that a backend's GPU hangs or is lost; nil: all work.
 func (b *backends) fault() error {
 	var errs []error
-	for _, each := range b.opened {
-		if gpu, can := each.backend.(interface{ Fault() error }); can && each.err == nil {
+	for _, each := range b.all() {
+		if gpu, can := each.(interface{ Fault() error }); can {
 			errs = append(errs, gpu.Fault())
 		}
 	}
@@ -140,10 +160,8 @@ func (b *backends) fault() error {
 
 func (b *backends) close() error {
 	var errs []error
-	for _, each := range b.opened {
-		if each.err == nil {
-			errs = append(errs, each.backend.Close())
-		}
+	for _, each := range b.all() {
+		errs = append(errs, each.Close())
 	}
 	return errors.Join(errs...)
 }

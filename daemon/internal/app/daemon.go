@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,7 @@ type daemon struct {
 	ledger   *ledger.Ledger
 	images   *ledger.Images
 	engines  *Engines
+	recipes  *recipes
 	turns    *station.Turns
 	stations []*station.Station
 	gpu      *gpumon.Monitor
@@ -146,6 +148,15 @@ func (d *daemon) openStations(ctx context.Context) error {
 		return machineFault(err)
 	}
 	d.engines = opened
+	d.recipes = &recipes{engines: opened, turns: d.turns, config: d.config, software: d.options.Software}
+	wanted := make([]string, len(d.config.Stations))
+	users := map[string]int{}
+	for i, each := range d.config.Stations {
+		if wanted[i], err = d.wantedRecipe(each); err != nil {
+			return FaultError{err}
+		}
+		users[wanted[i]]++
+	}
 	type result struct {
 		model station.Model
 		err   error
@@ -153,29 +164,35 @@ func (d *daemon) openStations(ctx context.Context) error {
 	models := map[string]result{}
 	working := 0
 	var failures []error
-	for _, each := range d.config.Stations {
-		recipe, tried := models[each.Recipe]
-		if !tried {
-			recipe.model, recipe.err = openRecipe(ctx, opened, each.Recipe, d.config.Recipes[each.Recipe], d.options.Software)
+	for i, each := range d.config.Stations {
+		name := wanted[i]
+		recipe, tried := models[name]
+		if !tried && name != "" {
+			if recipe.model, recipe.err = d.recipes.open(ctx, name); recipe.err == nil {
+				recipe.model = share(recipe.model, users[name])
+			}
 			if errors.Is(recipe.err, context.Canceled) {
 				return recipe.err
 			}
 			if recipe.err != nil {
-				failures = append(failures, fmt.Errorf("recipe %s: %w", each.Recipe, recipe.err))
+				failures = append(failures, fmt.Errorf("recipe %s: %w", name, recipe.err))
 			}
-			models[each.Recipe] = recipe
+			models[name] = recipe
 		}
 		switch {
-		case recipe.err == nil && recipe.model.CalibrationID == nil:
+		case recipe.err != nil:
+			d.log.Error("station has no model and takes no triggers", "station", each.Name, "recipe", name, "error", recipe.err)
+		case name == "":
 			working++
-			d.log.Warn("station has no thresholds; every verdict will be Undefined", "station", each.Name, "recipe", each.Recipe,
-				"advice", "gladd calibrate --bundle "+d.config.Recipes[each.Recipe].Bundle+" --good DIR")
-		case recipe.err == nil:
+			d.log.Warn("station has no recipe, as before the last end; it takes no triggers until one is prepared", "station", each.Name)
+		case recipe.model.CalibrationID == nil:
 			working++
+			d.log.Warn("station has no thresholds; every verdict will be Undefined", "station", each.Name, "recipe", name,
+				"advice", "gladd calibrate --bundle "+d.config.Recipes[name].Bundle+" --good DIR")
 		default:
-			d.log.Error("station has no model and takes no triggers", "station", each.Name, "recipe", each.Recipe, "error", recipe.err)
+			working++
 		}
-		d.stations = append(d.stations, station.New(d.stationOptions(each, recipe.model, recipe.err)))
+		d.stations = append(d.stations, station.New(d.stationOptions(each, name, recipe.model, recipe.err)))
 	}
 	if working == 0 {
 		return machineFault(fmt.Errorf("no station has a model:\n%w", errors.Join(failures...)))
@@ -183,13 +200,61 @@ func (d *daemon) openStations(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) stationOptions(config configs.Station, model station.Model, modelError error) station.Options {
+// preparedRecipe is what the ledger keeps of a station over restarts.
+type preparedRecipe struct {
+	// Configured is the configuration's recipe when the other was prepared: a new
+	// configuration goes before what was prepared under an old one.
+	Configured string `json:"configured"`
+	Recipe     string `json:"recipe"` // empty: none
+}
+
+func preparedKey(source string) string { return "prepared " + source }
+
+// wantedRecipe is the recipe that a station begins with: the configuration's, or
+// what the MES prepared since. A crash must not change what parts are inspected
+// with.
+func (d *daemon) wantedRecipe(config configs.Station) (string, error) {
+	kept, err := d.ledger.Kept(preparedKey(d.source(config.Name)))
+	if err != nil || kept == "" {
+		return config.Recipe, err
+	}
+	var before preparedRecipe
+	if err := json.Unmarshal([]byte(kept), &before); err != nil {
+		return "", fmt.Errorf("recipe of station %s in the ledger: %w", config.Name, err)
+	}
+	_, known := d.config.Recipes[before.Recipe]
+	switch {
+	case before.Configured != config.Recipe || before.Recipe == config.Recipe:
+		return config.Recipe, nil
+	case before.Recipe != "" && !known:
+		d.log.Warn("the recipe that was prepared is configured no more; the configuration's is used", "station", config.Name, "prepared", before.Recipe, "recipe", config.Recipe)
+		return config.Recipe, nil
+	}
+	d.log.Info("station goes on with the recipe that was prepared by a command", "station", config.Name, "recipe", before.Recipe, "configured", config.Recipe)
+	return before.Recipe, nil
+}
+
+// keepPrepared notes for the next start which recipe was prepared.
+func (d *daemon) keepPrepared(config configs.Station, recipe string) error {
+	kept, err := verdict.JSON(preparedRecipe{Configured: config.Recipe, Recipe: recipe})
+	if err != nil {
+		return err
+	}
+	return d.ledger.Keep(preparedKey(d.source(config.Name)), string(kept))
+}
+
+// source is the origin of a station's verdicts.
+func (d *daemon) source(name string) string {
+	return "/" + d.config.Site + "/" + d.config.Line + "/" + name
+}
+
+func (d *daemon) stationOptions(config configs.Station, recipe string, model station.Model, modelError error) station.Options {
 	keep := map[string]station.KeepImages{
 		configs.KeepAll: station.KeepAll, configs.KeepNotOK: station.KeepNotOK, configs.KeepNone: station.KeepNone,
 	}[d.config.Ledger.Images.Keep]
 	source := config.Camera.Source
-	if modelError != nil { // the record of what it refuses names the recipe all the same
-		model.Recipe = verdict.Recipe{Name: config.Recipe, Version: d.config.Recipes[config.Recipe].Version}
+	if modelError != nil { // it is tried again with a reset
+		model.Recipe = verdict.Recipe{Name: recipe, Version: d.config.Recipes[recipe].Version}
 	}
 	return station.Options{
 		Site:       d.config.Site,
@@ -197,6 +262,9 @@ func (d *daemon) stationOptions(config configs.Station, model station.Model, mod
 		Name:       config.Name,
 		Model:      model,
 		ModelError: modelError,
+		Prepare:    d.recipes.open,
+		Prepared:   func(recipe string) error { return d.keepPrepared(config, recipe) },
+		Continuous: config.Trigger.Kind == configs.TriggerInterval || config.Trigger.Kind == configs.TriggerFolder,
 		Open:       d.opener(config),
 		Camera:     verdict.Camera{Name: capture.SourceName(source)},
 		Simulated:  !capture.IsLive(source),
@@ -207,6 +275,7 @@ func (d *daemon) stationOptions(config configs.Station, model station.Model, mod
 		Deadline:   time.Duration(config.Deadline),
 		Queue:      config.Queue,
 		Finished:   d.finished,
+		Acquired:   func(taken station.Acquired) { d.acquired(config.Name, taken) },
 		Changed:    d.changed,
 		Log:        d.log,
 	}
@@ -276,6 +345,13 @@ func (d *daemon) finished(finished station.Finished) {
 	d.metrics.Observe(name, finished.Record)
 	d.report.verdict(name, finished)
 	d.changed()
+}
+
+// acquired has published that a part may move on.
+func (d *daemon) acquired(name string, taken station.Acquired) {
+	d.mes.Acquired(name, mes.Acquired{
+		TriggerID: taken.TriggerID, CommandID: taken.CommandID, PartID: taken.PartID, View: taken.View, Captured: verdict.Time{Time: taken.Captured},
+	})
 }
 
 // changed has the stations' state published.

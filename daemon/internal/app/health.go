@@ -31,13 +31,20 @@ func (d *daemon) notReady() []string {
 	}
 	var reasons []string
 	for _, each := range d.stations {
-		switch status := each.Status(); status.State {
-		case station.Ready, station.SingleExecution:
-		default:
+		if status := each.Status(); !inspects(status) {
 			reasons = append(reasons, fmt.Sprintf("station %s: %s: %s", each.Name(), status.State, status.Reason))
 		}
 	}
 	return reasons
+}
+
+// inspects says whether a station inspects parts.
+func inspects(status station.Status) bool {
+	switch status.State {
+	case station.Ready, station.SingleExecution, station.ContinuousExecution:
+		return true
+	}
+	return false
 }
 
 // health describes the daemon for /healthz.
@@ -80,17 +87,19 @@ func (d *daemon) station(name string) *station.Station {
 // snapshot describes a station for its retained messages.
 func (d *daemon) snapshot(name string) mes.Snapshot {
 	each := d.station(name)
-	status, model := each.Status(), each.Model()
-	snapshot := mes.Snapshot{
-		State: mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}},
-		Recipe: mes.Recipe{
-			Name: model.Recipe.Name, Version: model.Recipe.Version, Digest: model.Recipe.Digest,
-			Bundle: model.Bundle, CalibrationID: model.CalibrationID,
-		},
-		Health: d.stationHealth(each),
+	snapshot := mes.Snapshot{Health: d.stationHealth(each)}
+	for _, status := range each.Entered() {
+		state := mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}}
+		if status.Reason != "" {
+			state.Reason = &status.Reason
+		}
+		snapshot.States = append(snapshot.States, state)
 	}
-	if status.Reason != "" {
-		snapshot.State.Reason = &status.Reason
+	if model := each.Model(); model.Inspector != nil {
+		snapshot.Recipe = mes.Recipe{
+			Name: &model.Recipe.Name, Version: &model.Recipe.Version, Digest: &model.Recipe.Digest,
+			Bundle: &model.Bundle, CalibrationID: model.CalibrationID,
+		}
 	}
 	counters, err := d.ledger.Counters(each.Source())
 	if err != nil {
@@ -150,7 +159,7 @@ func (d *daemon) metricsSource() web.MetricsSource {
 				observed := web.Observed{
 					Station:     each.Name(),
 					Outstanding: each.Outstanding(),
-					Ready:       each.Status().State == station.Ready || each.Status().State == station.SingleExecution,
+					Ready:       inspects(each.Status()),
 				}
 				// What cannot be read is absent, never an old value.
 				counters, err := d.ledger.Counters(each.Source())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
@@ -17,8 +18,17 @@ import (
 // Engines run the networks of bundles. Bundles of one model share theirs.
 type Engines struct {
 	backends backends
-	networks map[string]engines.Networks // by model digest
 	log      *slog.Logger
+	opening  sync.Mutex // held while networks are opened, one bundle after the other
+
+	mutex    sync.Mutex
+	networks map[string]*shared // by model digest
+}
+
+// shared are networks and the number of models that use them.
+type shared struct {
+	engines.Networks
+	users int
 }
 
 // OpenEngines opens the backend, or looks which can be used. Close frees it and all
@@ -26,7 +36,7 @@ type Engines struct {
 func OpenEngines(options EngineOptions, log *slog.Logger) (*Engines, error) {
 	made := &Engines{
 		backends: backends{options: options, log: log, opened: map[string]opened{}, told: map[string]bool{}},
-		networks: map[string]engines.Networks{}, log: log,
+		networks: map[string]*shared{}, log: log,
 	}
 	var err error
 	if options.Backend != BackendAuto {
@@ -45,6 +55,8 @@ func OpenEngines(options EngineOptions, log *slog.Logger) (*Engines, error) {
 
 // Close frees the networks and their runtimes. It may be called twice.
 func (e *Engines) Close() error {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
 	var errs []error
 	for _, networks := range e.networks {
 		errs = append(errs, networks.Close())
@@ -57,13 +69,20 @@ func (e *Engines) Fault() error { return e.backends.fault() }
 
 // Networks are those of a bundle that was opened.
 func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
-	return e.networks[bundle.ModelDigest]
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	if networks := e.networks[bundle.ModelDigest]; networks != nil {
+		return networks.Networks
+	}
+	return nil
 }
 
 // OpenNetworks makes a bundle's networks ready, without the rest of a model. They
-// end with the engines.
+// end with the engines, or when they were released as often as opened.
 func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
-	if networks, open := e.networks[bundle.ModelDigest]; open {
+	e.opening.Lock()
+	defer e.opening.Unlock()
+	if networks := e.use(bundle, nil); networks != nil {
 		return networks, nil
 	}
 	backend, err := e.backends.choose(bundle)
@@ -71,17 +90,53 @@ func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (eng
 		return nil, err
 	}
 	networks, err := backend.Open(ctx, bundle)
-	if err == nil {
-		e.networks[bundle.ModelDigest] = networks
+	if err != nil {
+		return nil, err
 	}
-	return networks, err
+	return e.use(bundle, networks), nil
+}
+
+// use counts one more user of a bundle's networks, which may be new ones. Nil:
+// there are none.
+func (e *Engines) use(bundle *engines.Bundle, opened engines.Networks) engines.Networks {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	if opened != nil {
+		e.networks[bundle.ModelDigest] = &shared{Networks: opened}
+	}
+	networks := e.networks[bundle.ModelDigest]
+	if networks == nil {
+		return nil
+	}
+	networks.users++
+	return networks.Networks
+}
+
+// Release ends one use of a bundle's networks; the last frees them. No call may be
+// under way in them.
+func (e *Engines) Release(bundle *engines.Bundle) {
+	e.mutex.Lock()
+	networks := e.networks[bundle.ModelDigest]
+	if networks == nil {
+		e.mutex.Unlock()
+		return
+	}
+	if networks.users--; networks.users > 0 {
+		e.mutex.Unlock()
+		return
+	}
+	delete(e.networks, bundle.ModelDigest)
+	e.mutex.Unlock()
+	if err := networks.Close(); err != nil {
+		e.log.Error("networks of a recipe that is not used any more cannot be freed", "bundle", bundle.Manifest.Name, "error", err)
+	}
 }
 
 // OpenModel makes a bundle ready to inspect in a mode, by some plans, the best
 // first; none: those of the mode. The model ends with the engines.
-func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (*inspection.Model, error) {
+func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode string, plans ...string) (made *inspection.Model, err error) {
 	named := len(plans) > 0 && mode == engines.ModeAdaptive
-	plans, err := engines.PlansOf(mode, plans)
+	plans, err = engines.PlansOf(mode, plans)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +144,11 @@ func (e *Engines) OpenModel(ctx context.Context, bundle *engines.Bundle, mode st
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			e.Release(bundle)
+		}
+	}()
 	model := &inspection.Model{Bundle: bundle, Mode: mode, Runtime: networks.Runtime(), Parameters: parameters(bundle)}
 	options := inspection.Options{Models: networks, Parameters: model.Parameters, Log: e.log}
 	methods := qualified(bundle, model.Runtime, plans)

@@ -6,15 +6,30 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"gladd/configs"
+	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/station"
 	"gladd/daemon/internal/verdict"
 	"gladd/engines"
 )
 
-// openRecipe opens a recipe's model and shows that it can inspect.
-func openRecipe(ctx context.Context, opened *Engines, name string, recipe configs.Recipe, software string) (station.Model, error) {
+// recipes opens the models of the configuration's recipes.
+type recipes struct {
+	engines  *Engines
+	turns    *station.Turns
+	config   *configs.Config
+	software string
+}
+
+// open opens a recipe's model and shows that it can inspect. It may be called
+// while parts are inspected: only the self-test takes a turn of theirs.
+func (r *recipes) open(ctx context.Context, name string) (station.Model, error) {
+	recipe, known := r.config.Recipes[name]
+	if !known {
+		return station.Model{}, fmt.Errorf("%w %q: the configuration has %s", station.ErrUnknownRecipe, name, strings.Join(r.config.RecipeNames(), ", "))
+	}
 	bundle, err := engines.Load(recipe.Bundle)
 	if err != nil {
 		return station.Model{}, err
@@ -23,11 +38,12 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 	if err != nil {
 		return station.Model{}, err
 	}
-	model, err := opened.OpenModel(ctx, bundle, recipe.Mode, recipe.Plans...)
+	model, err := r.engines.OpenModel(ctx, bundle, recipe.Mode, recipe.Plans...)
 	if err != nil {
 		return station.Model{}, err
 	}
-	if err := model.CheckSelf(ctx, class); err != nil {
+	if err := r.checkSelf(ctx, model, class); err != nil {
+		r.engines.Release(bundle)
 		return station.Model{}, fmt.Errorf("self-test of recipe %s: %w", name, err)
 	}
 	ready := station.Model{
@@ -40,17 +56,39 @@ func openRecipe(ctx context.Context, opened *Engines, name string, recipe config
 			Digest:  bundle.ModelDigest,
 		},
 		Method: verdict.Method{
-			Software: software,
+			Software: r.software,
 			Backend:  model.Method.Backend,
 			Mode:     model.Method.Mode,
 			Plan:     model.Method.Plan,
 		},
+		Release: func() { r.engines.Release(bundle) },
 	}
 	if calibration := model.Calibrations[class]; calibration != nil {
 		ready.CalibrationID, ready.ImageThreshold = &calibration.ID, &calibration.ImageThreshold
 	}
 	ready.Recipe.Digest = recipeDigest(recipe, ready, model.Inspector.Calibrations(class))
 	return ready, nil
+}
+
+func (r *recipes) checkSelf(ctx context.Context, model *inspection.Model, class int) error {
+	if err := r.turns.Take(ctx); err != nil {
+		return err
+	}
+	defer r.turns.Give()
+	return model.CheckSelf(ctx, class)
+}
+
+// share lets several stations use one model; the last releases it.
+func share(model station.Model, users int) station.Model {
+	release := model.Release
+	var left atomic.Int64
+	left.Store(int64(users))
+	model.Release = func() {
+		if left.Add(-1) == 0 {
+			release()
+		}
+	}
+	return model
 }
 
 // recipeDigest tells recipes apart that give different verdicts: it is the hex

@@ -8,7 +8,6 @@ import (
 	"gladd/capture"
 	"gladd/configs"
 	"gladd/daemon/internal/station"
-	"gladd/daemon/internal/verdict"
 )
 
 // startTriggers starts the triggers that come from the daemon itself; those of
@@ -32,7 +31,7 @@ func (d *daemon) triggerByClock(ctx context.Context, each *station.Station, ever
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for !each.CameraFinished() {
-		each.Start(verdict.Start{}, time.Now(), "")
+		each.Trigger(time.Now())
 		select {
 		case <-ctx.Done():
 			return

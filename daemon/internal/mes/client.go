@@ -38,10 +38,9 @@ const qos = 1
 // Station is what the client needs of a station.
 type Station interface {
 	Name() string
-	// Start decides on a trigger that came at a time.
-	Start(start verdict.Start, received time.Time, file string) verdict.Reply
-	// Invalid refuses a command that cannot be understood.
-	Invalid(commandID *string, cause error) verdict.Reply
+	// Command decides on a command that came at a time, and does what it says. It
+	// may take as long as a recipe takes to prepare.
+	Command(ctx context.Context, verb verdict.Verb, payload []byte, received time.Time) verdict.Reply
 }
 
 // Options of the client.
@@ -61,6 +60,9 @@ type Client struct {
 	topics   topics
 	commands map[string]chan command // by station
 	flood    chan struct{}           // holds a token for each reply to a command that there was no room for
+	// preparing holds a token for each prepare that waits for its answer.
+	preparing chan struct{}
+	acquired  chan acquired
 
 	session int64 // the last one; of keepConnected only
 
@@ -78,13 +80,15 @@ type Client struct {
 // New makes a client; Run connects it.
 func New(options Options) *Client {
 	client := &Client{
-		options:  options,
-		topics:   topics{site: options.Site, line: options.Line, box: options.Box},
-		commands: map[string]chan command{},
-		flood:    make(chan struct{}, commandsWaiting),
-		problem:  errors.New("not connected yet"),
-		changed:  make(chan struct{}, 1),
-		wall:     time.Now,
+		options:   options,
+		topics:    topics{site: options.Site, line: options.Line, box: options.Box},
+		commands:  map[string]chan command{},
+		flood:     make(chan struct{}, commandsWaiting),
+		preparing: make(chan struct{}, commandsWaiting),
+		acquired:  make(chan acquired, acquiredWaiting),
+		problem:   errors.New("not connected yet"),
+		changed:   make(chan struct{}, 1),
+		wall:      time.Now,
 	}
 	for _, station := range options.Stations {
 		client.commands[station.Name()] = make(chan command, commandsWaiting)
@@ -99,6 +103,7 @@ func (c *Client) Run(ctx context.Context) {
 	for _, station := range c.options.Stations {
 		c.done.Go(func() { c.answer(ctx, station) })
 	}
+	c.done.Go(func() { c.publishAcquired(ctx) })
 	c.done.Go(func() { c.keepConnected(ctx) })
 }
 

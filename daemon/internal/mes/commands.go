@@ -50,11 +50,11 @@ func (c *Client) refuseFlood(station, verb string, payload []byte) {
 	default:
 		return
 	}
-	start, _ := verdict.ParseStart(payload) // only its id is wanted
+	refused, _ := verdict.ParseCommand(verdict.Verb(verb), payload) // only its id is wanted
 	go func() {
 		defer func() { <-c.flood }()
 		c.reply(context.Background(), station, verb, verdict.Reply{
-			CommandID: start.CommandID,
+			CommandID: refused.CommandID,
 			Reason:    &verdict.Refusal{Code: verdict.RefusedBusy, Detail: fmt.Sprintf("%d commands wait for their answer already", commandsWaiting)},
 		})
 	}()
@@ -70,27 +70,32 @@ func (c *Client) stationOf(topic string) string {
 	return ""
 }
 
-// answer answers a station's commands, one after the other.
+// answer answers a station's commands, one after the other; but others do not
+// wait for a recipe that is being prepared.
 func (c *Client) answer(ctx context.Context, station Station) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case next := <-c.commands[station.Name()]:
-			c.reply(ctx, station.Name(), next.verb, c.execute(station, next))
+			execute := func() {
+				c.reply(ctx, station.Name(), next.verb, station.Command(ctx, verdict.Verb(next.verb), next.payload, next.received))
+			}
+			if verdict.Verb(next.verb) != verdict.VerbPrepare {
+				execute()
+				continue
+			}
+			select {
+			case c.preparing <- struct{}{}:
+				c.done.Go(func() {
+					defer func() { <-c.preparing }()
+					execute()
+				})
+			default:
+				c.refuseFlood(station.Name(), next.verb, next.payload)
+			}
 		}
 	}
-}
-
-func (c *Client) execute(station Station, next command) verdict.Reply {
-	start, err := verdict.ParseStart(next.payload)
-	switch {
-	case next.verb != "start":
-		return station.Invalid(start.CommandID, fmt.Errorf("no command %q: this version of gladd has start", next.verb))
-	case err != nil:
-		return station.Invalid(start.CommandID, err)
-	}
-	return station.Start(start, next.received, "")
 }
 
 // reply publishes a reply, as well as it can: whoever misses it repeats the

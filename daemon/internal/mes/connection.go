@@ -194,7 +194,16 @@ func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
 	}
 	for _, station := range c.options.Stations {
 		snapshot := c.options.Snapshot(station.Name()).with(n.session)
-		messages := map[string]any{"state": snapshot.State, "recipe": snapshot.Recipe, "counters": snapshot.Counters}
+		states := snapshot.States
+		if all { // what was before this connection is nobody's business
+			states = states[max(0, len(states)-1):]
+		}
+		for _, state := range states {
+			if err := n.publishRetained(ctx, c.topics.station(station.Name(), "state"), state); err != nil {
+				return err
+			}
+		}
+		messages := map[string]any{"recipe": snapshot.Recipe, "counters": snapshot.Counters}
 		if health {
 			messages["health"] = snapshot.Health
 		}

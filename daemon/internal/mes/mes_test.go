@@ -105,10 +105,14 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 			if err != nil {
 				t.Error(err)
 			}
-			status := b.station.Status()
+			name := "screw"
+			var states []mes.State
+			for _, status := range b.station.Entered() {
+				states = append(states, mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}})
+			}
 			return mes.Snapshot{
-				State:    mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}},
-				Recipe:   mes.Recipe{Name: "screw"},
+				States:   states,
+				Recipe:   mes.Recipe{Name: &name},
 				Health:   mes.Health{Reasons: []string{}},
 				Counters: mes.Counters{LedgerID: b.ledger.ID(), Counters: counters},
 			}
@@ -227,7 +231,7 @@ func TestCommands(t *testing.T) {
 		"large context":    {`{"command_id":"c-context","context":{"a":"` + strings.Repeat("x", 3000) + `"}}`, "invalid", "c-context", "context: expected at most 2048 bytes"},
 		"long part id":     {`{"command_id":"c-long","part_id":"` + strings.Repeat("x", 300) + `"}`, "invalid", "c-long", "part_id: expected at most 256 bytes, found 300"},
 		"unknown purpose":  {`{"command_id":"c-purpose","purpose":"fun"}`, "invalid", "c-purpose", "purpose: expected one of"},
-		"unknown recipe":   {`{"command_id":"c-recipe","recipe":"nut"}`, "unknown-recipe", "c-recipe", `expected the active recipe screw, found "nut"`},
+		"unknown recipe":   {`{"command_id":"c-recipe","recipe":"nut"}`, "unknown-recipe", "c-recipe", "recipe nut is not prepared; screw is"},
 		"long command id":  {`{"command_id":"` + strings.Repeat("x", 300) + `"}`, "invalid", "", "command_id: expected at most 256 bytes"},
 		"empty part id":    {`{"command_id":"c-empty","part_id":""}`, "invalid", "c-empty", "leave the key out"},
 		"two objects":      {`{} {}`, "invalid", "", "something follows"},
@@ -248,7 +252,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("a repeated command gets the first reply: %v, %v", first, again)
 	}
 	listener.Send(topic+"cmd/dance", `{"command_id":"c-dance"}`, false)
-	if reply := listener.Wait("cmd/dance/reply", mestest.Count(1))[0].JSON(t); !strings.Contains(fmt.Sprint(reply["reason"]), "this version of gladd has start") {
+	if reply := listener.Wait("cmd/dance/reply", mestest.Count(1))[0].JSON(t); !strings.Contains(fmt.Sprint(reply["reason"]), "expected start, prepare, unprepare, stop, abort, halt or reset") {
 		t.Errorf("found %v", reply)
 	}
 	// Only the one good command did anything.

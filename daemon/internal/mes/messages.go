@@ -1,6 +1,8 @@
 package mes
 
 import (
+	"slices"
+
 	"gladd/daemon/internal/ledger"
 	"gladd/daemon/internal/verdict"
 )
@@ -15,7 +17,9 @@ type Status struct {
 // Snapshot is what a station's retained messages say. They are valid only
 // while the box is online in the session that they name.
 type Snapshot struct {
-	State    State
+	// States are those entered since the last snapshot, in order, the present
+	// one last.
+	States   []State
 	Recipe   Recipe
 	Health   Health
 	Counters Counters
@@ -29,14 +33,14 @@ type State struct {
 	Session int64        `json:"session"`
 }
 
-// Recipe is what a station inspects with.
+// Recipe is what a station inspects with; all null where none is prepared.
 type Recipe struct {
-	Name          string         `json:"name"`
-	Version       string         `json:"version"`
-	Digest        string         `json:"digest"`
-	Bundle        verdict.Bundle `json:"bundle"`
-	CalibrationID *string        `json:"calibration_id"`
-	Session       int64          `json:"session"`
+	Name          *string         `json:"name"`
+	Version       *string         `json:"version"`
+	Digest        *string         `json:"digest"`
+	Bundle        *verdict.Bundle `json:"bundle"`
+	CalibrationID *string         `json:"calibration_id"`
+	Session       int64           `json:"session"`
 }
 
 // Health says how a station is.
@@ -86,6 +90,10 @@ type Counters struct {
 
 // with gives every message the session that it is published in.
 func (s Snapshot) with(session int64) Snapshot {
-	s.State.Session, s.Recipe.Session, s.Health.Session, s.Counters.Session = session, session, session, session
+	s.States = slices.Clone(s.States)
+	for i := range s.States {
+		s.States[i].Session = session
+	}
+	s.Recipe.Session, s.Health.Session, s.Counters.Session = session, session, session
 	return s
 }

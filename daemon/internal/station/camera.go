@@ -25,6 +25,7 @@ type camera struct {
 	source capture.Source // nil until it was opened
 	failed error
 	tried  time.Time
+	anew   bool // the source has failed and is to be opened again
 }
 
 // get opens the source, if it is not open and was not tried just now.
@@ -47,6 +48,27 @@ func (c *camera) alive() (knows bool, err error) {
 		return false, nil
 	}
 	return true, live.Alive()
+}
+
+// again has the source opened anew before the next frame is taken: whoever is
+// taking one now has it until then.
+func (c *camera) again() {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.anew, c.tried = c.source != nil, time.Time{}
+}
+
+// closeForAgain closes the source that is to be opened anew.
+func (c *camera) closeForAgain() error {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if !c.anew {
+		return nil
+	}
+	c.anew = false
+	source := c.source
+	c.source = nil
+	return source.Close()
 }
 
 // finished says that the source has no more pictures.
@@ -86,26 +108,45 @@ func (s *Station) take(taken *job) {
 			taken.failed = s.panicked("a capture", caught)
 		}
 	}()
-	if s.stop.Err() != nil {
-		taken.failed = &verdict.Reason{Code: verdict.ReasonShutdown, Detail: errShutdown.Error()}
+	if taken.failed = s.over(taken); taken.failed != nil {
 		return
 	}
 	ctx, cancel := context.WithDeadline(s.stop, taken.deadline.Add(-s.reserve()))
 	defer cancel()
+	defer context.AfterFunc(taken.underWay, cancel)()
 	began := time.Now()
 	frame, err := s.grab(ctx, taken.file)
 	taken.read = time.Since(began)
-	switch {
-	case err != nil && s.stop.Err() != nil:
-		taken.failed = &verdict.Reason{Code: verdict.ReasonShutdown, Detail: errShutdown.Error()}
-	case err != nil:
-		taken.failed = &verdict.Reason{Code: verdict.ReasonCamera, Detail: err.Error()}
-	default:
-		taken.frame = frame
-		sum := sha256.Sum256(frame.Picture.RGB)
-		taken.sha256 = hex.EncodeToString(sum[:])
-		taken.picture = s.keep(taken)
+	if err != nil {
+		if taken.failed = s.over(taken); taken.failed == nil {
+			taken.failed = &verdict.Reason{Code: verdict.ReasonCamera, Detail: err.Error()}
+		}
+		return
 	}
+	taken.frame = frame
+	s.acquired(taken)
+	sum := sha256.Sum256(frame.Picture.RGB)
+	taken.sha256 = hex.EncodeToString(sum[:])
+	taken.picture = s.keep(taken)
+}
+
+// over says that a part is not to be inspected any more, and why.
+func (s *Station) over(one *job) *verdict.Reason {
+	if s.stop.Err() != nil {
+		return &verdict.Reason{Code: verdict.ReasonShutdown, Detail: errShutdown.Error()}
+	}
+	return one.underWay.aborted()
+}
+
+// acquired tells that a part may move on.
+func (s *Station) acquired(taken *job) {
+	if s.options.Acquired == nil {
+		return
+	}
+	s.options.Acquired(Acquired{
+		TriggerID: taken.draft.TriggerID, CommandID: taken.draft.CommandID, PartID: taken.draft.Part.ID, View: taken.draft.View,
+		Captured: taken.draft.Times.Triggered.Add(taken.frame.Captured.Sub(taken.triggered)),
+	})
 }
 
 // grab takes a frame, from the file that the trigger brought or the camera,
@@ -113,6 +154,9 @@ func (s *Station) take(taken *job) {
 func (s *Station) grab(ctx context.Context, file string) (*capture.Frame, error) {
 	if file != "" {
 		return capture.ReadFrame(file)
+	}
+	if err := s.camera.closeForAgain(); err != nil {
+		s.options.Log.Warn("camera closed with an error", "station", s.options.Name, "error", err)
 	}
 	source, err := s.camera.get()
 	if err != nil {
@@ -127,7 +171,7 @@ func (s *Station) grab(ctx context.Context, file string) (*capture.Frame, error)
 	if s.camera.finished() {
 		s.status.fault(faultFinished, errFinished)
 	}
-	if s.stop.Err() == nil {
+	if err == nil || ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) { // not because it was aborted
 		s.status.fault(faultCamera, err)
 	}
 	return frame, err

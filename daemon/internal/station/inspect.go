@@ -25,10 +25,14 @@ func (s *Station) inspect() {
 	for next := range s.inspects {
 		s.goesOn()
 		outcome := s.inspectOne(next)
+		if reason := next.underWay.aborted(); reason != nil && outcome.Evaluation != verdict.Undefined {
+			outcome = inspection.Undefined(reason.Code, reason.Detail) // it came too late to be told
+		}
 		s.finish(next, outcome)
 		if outcome.Scored {
-			s.reuse = &outcome // who heard of it is done with it
+			s.reuse = reusable{&outcome, next.model} // who heard of it is done with it
 		}
+		next.model.drop()
 		s.busySince.Store(nil)
 	}
 }
@@ -43,12 +47,13 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 	waiting, stopWaiting := context.WithCancel(ctx)
 	defer stopWaiting()
 	defer context.AfterFunc(s.stop, stopWaiting)()
+	defer context.AfterFunc(next.underWay, cancel)()
 	err := s.options.Turns.Take(waiting)
-	if s.stop.Err() != nil {
+	if reason := s.over(next); reason != nil {
 		if err == nil {
 			s.options.Turns.Give()
 		}
-		return inspection.Undefined(verdict.ReasonShutdown, errShutdown.Error())
+		return inspection.Undefined(reason.Code, reason.Detail)
 	}
 	if err != nil {
 		return inspection.Undefined(verdict.ReasonDeadline,
@@ -56,24 +61,36 @@ func (s *Station) inspectOne(next *job) inspection.Outcome {
 	}
 	// A network that hangs keeps its turn and what it writes to, but not the
 	// verdict.
-	done, reuse := make(chan inspection.Outcome, 1), s.reuse
-	s.reuse = nil
+	done := make(chan inspection.Outcome, 1)
+	var reuse *inspection.Outcome
+	if s.reuse.model == next.model {
+		reuse = s.reuse.outcome
+	}
+	s.reuse = reusable{}
 	var chosen atomic.Pointer[inspection.Outcome]
 	part := inspection.Part{
-		Picture: next.frame.Picture, Class: s.options.Model.Class, Reuse: reuse, Budget: s.options.Deadline - s.reserve(),
+		Picture: next.frame.Picture, Class: next.model.Class, Reuse: reuse, Budget: s.options.Deadline - s.reserve(),
 		Chosen: func(how inspection.Outcome) { chosen.Store(&how) },
 	}
+	next.model.hold()
 	go func() {
+		defer next.model.drop()
 		defer s.options.Turns.Give()
-		done <- s.call(ctx, part)
+		done <- s.call(ctx, next.model, part)
 	}()
 	select {
 	case outcome := <-done:
+		if reason := next.underWay.aborted(); reason != nil {
+			return inspection.Undefined(reason.Code, reason.Detail)
+		}
 		if outcome.Reason != nil && outcome.Reason.Code == verdict.ReasonDeadline && outcome.Method != nil { // it was begun
 			outcome.Reason.Detail = s.lateDetail()
 		}
 		return outcome
 	case <-ctx.Done():
+	}
+	if reason := next.underWay.aborted(); reason != nil {
+		return inspection.Undefined(reason.Code, reason.Detail)
 	}
 	late := inspection.Undefined(verdict.ReasonDeadline, s.lateDetail())
 	if how := chosen.Load(); how != nil {
@@ -87,14 +104,14 @@ func (s *Station) lateDetail() string {
 }
 
 // call inspects; a panic becomes an outcome.
-func (s *Station) call(ctx context.Context, part inspection.Part) (outcome inspection.Outcome) {
+func (s *Station) call(ctx context.Context, model *prepared, part inspection.Part) (outcome inspection.Outcome) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			reason := s.panicked("an inspection", caught)
 			outcome = inspection.Undefined(reason.Code, reason.Detail)
 		}
 	}()
-	return s.options.Model.Inspector.Inspect(ctx, part)
+	return model.Inspector.Inspect(ctx, part)
 }
 
 func (s *Station) panicked(where string, caught any) *verdict.Reason {

@@ -18,14 +18,8 @@ import (
 func (s *Station) Start(start verdict.Start, received time.Time, file string) verdict.Reply {
 	s.starting.Lock()
 	defer s.starting.Unlock()
-	if start.CommandID != nil {
-		first, err := s.options.Ledger.Answered(s.source, *start.CommandID)
-		if err != nil {
-			return s.refuse(start.CommandID, verdict.RefusedLedger, err.Error())
-		}
-		if first != nil {
-			return *first
-		}
+	if reply, answered := s.answered(verdict.Command{CommandID: start.CommandID}); answered {
+		return reply
 	}
 	if code, detail := s.decide(start); code != "" {
 		return s.refuse(start.CommandID, code, detail)
@@ -33,10 +27,36 @@ func (s *Station) Start(start verdict.Start, received time.Time, file string) ve
 	return s.accept(start, received, file)
 }
 
+// Trigger triggers a station that triggers by itself, if it does so now. There is
+// nobody to be told of a refusal, but it is counted.
+func (s *Station) Trigger(received time.Time) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if !s.triggers() {
+		return
+	}
+	if s.full() {
+		s.refuse(nil, verdict.RefusedBusy, s.fullDetail())
+		return
+	}
+	s.accept(verdict.Start{}, received, "")
+}
+
+// triggers says whether the station may trigger by itself now. A camera that
+// fails, or a full disk, is tried all the same.
+func (s *Station) triggers() bool {
+	status, kind := s.status.now()
+	continues := status.State == ContinuousExecution || status.State == Error && (kind == faultCamera || kind == faultLedger)
+	return continues && s.status.isContinuous() && s.active.Load() != nil && s.stop.Err() == nil
+}
+
 // accept records a trigger and sends it on its way.
 func (s *Station) accept(start verdict.Start, received time.Time, file string) verdict.Reply {
+	model := s.active.Load()
 	accepted := &job{
-		draft:     s.draft(start, received),
+		model:     model,
+		underWay:  s.underWay,
+		draft:     s.draft(start, received, model),
 		triggered: received,
 		deadline:  received.Add(s.options.Deadline),
 		file:      file,
@@ -50,6 +70,7 @@ func (s *Station) accept(start verdict.Start, received time.Time, file string) v
 		return reply
 	}
 	s.refused.over(s.options.Log, s.options.Name)
+	model.hold()
 	s.outstanding.Add(1)
 	s.status.setBusy(s.full())
 	s.captures <- accepted // as many as there is room for: see decide
@@ -62,22 +83,29 @@ func (s *Station) full() bool { return s.outstanding.Load() > int64(s.options.Qu
 
 // decide returns the code of a refusal; empty: the trigger is accepted.
 func (s *Station) decide(start verdict.Start) (verdict.RefusalCode, string) {
-	now := s.options.Wall()
-	switch {
-	case start.ExpiresAt != nil && now.After(*start.ExpiresAt):
-		return verdict.RefusedExpired, fmt.Sprintf("it expired at %s, and it is %s", verdict.Time{Time: *start.ExpiresAt}, verdict.Time{Time: now})
-	case s.stop.Err() != nil:
+	if code, detail := s.expired(start.ExpiresAt); code != "" {
+		return code, detail
+	}
+	if s.stop.Err() != nil {
 		return verdict.RefusedNotReady, "gladd is shutting down"
-	case !s.status.started():
-		return verdict.RefusedNotReady, "the station is starting"
-	case s.options.ModelError != nil:
-		return verdict.RefusedNotReady, "there is no model: " + s.options.ModelError.Error()
-	case start.Recipe != nil && *start.Recipe != s.options.Model.Recipe.Name:
-		return verdict.RefusedUnknownRecipe, fmt.Sprintf("expected the active recipe %s, found %q", s.options.Model.Recipe.Name, *start.Recipe)
+	}
+	if detail := s.forbidden(verdict.VerbStart); detail != "" {
+		return verdict.RefusedNotReady, detail
+	}
+	model := s.active.Load()
+	switch {
+	case model == nil:
+		return verdict.RefusedNotReady, "no recipe is prepared"
+	case start.Recipe != nil && *start.Recipe != model.Recipe.Name:
+		return verdict.RefusedUnknownRecipe, fmt.Sprintf("recipe %s is not prepared; %s is", *start.Recipe, model.Recipe.Name)
 	case s.full():
-		return verdict.RefusedBusy, fmt.Sprintf("%d parts wait already, as many as the queue holds", s.options.Queue)
+		return verdict.RefusedBusy, s.fullDetail()
 	}
 	return "", ""
+}
+
+func (s *Station) fullDetail() string {
+	return fmt.Sprintf("%d parts wait already, as many as the queue holds", s.options.Queue)
 }
 
 // Invalid refuses a command that cannot be understood.
@@ -100,8 +128,7 @@ func (s *Station) refuse(commandID *string, code verdict.RefusalCode, detail str
 }
 
 // draft is the record of a trigger as far as it is known at once.
-func (s *Station) draft(start verdict.Start, received time.Time) verdict.Record {
-	model := s.options.Model
+func (s *Station) draft(start verdict.Start, received time.Time, model *prepared) verdict.Record {
 	record := verdict.Record{
 		TriggerID:      ulid.Make().String(),
 		CommandID:      start.CommandID,
@@ -149,7 +176,7 @@ func (s *Station) Offer(id, path, rel string) bool {
 		return first != nil
 	}
 	// Not a refusal: nobody asked but the folder, which waits.
-	if code, _ := s.decide(verdict.Start{}); code != "" {
+	if !s.triggers() || s.full() {
 		return false
 	}
 	context, err := verdict.JSON(map[string]string{"file": strings.ToValidUTF8(rel, "\uFFFD")})

@@ -26,13 +26,16 @@ type Inspector interface {
 // Model is what a station inspects with. Method, CalibrationID and ImageThreshold
 // are those of its best plan; an outcome that has its own goes before them.
 type Model struct {
-	Inspector      Inspector
+	Inspector      Inspector // nil: no recipe is prepared
 	Class          int
 	Recipe         verdict.Recipe
 	Bundle         verdict.Bundle
 	Method         verdict.Method
 	CalibrationID  *string  // nil without a calibration
 	ImageThreshold *float64 // the same
+	// Release is called when no inspection uses the model any more; nil: nobody
+	// waits for it.
+	Release func()
 }
 
 // KeepImages says which pictures are stored.
@@ -48,9 +51,18 @@ const (
 // Options of a station.
 type Options struct {
 	Site, Line, Name string
-	Model            Model
-	// ModelError says why there is no model; nil: there is one.
+	// Model is the one at the start; without an inspector no recipe is prepared.
+	Model Model
+	// ModelError says why the model's recipe could not be prepared at the start.
 	ModelError error
+	// Prepare loads and checks a recipe's model; its error is [ErrUnknownRecipe]
+	// for one that is not configured. Nil: there are no other recipes.
+	Prepare func(ctx context.Context, recipe string) (Model, error)
+	// Prepared hears which recipe is prepared from now on; empty: none.
+	Prepared func(recipe string) error
+	// Continuous says that the station triggers by itself once it is started: a
+	// clock or a folder calls Trigger and Offer.
+	Continuous bool
 
 	// Open opens the camera.
 	Open      func() (capture.Source, error)
@@ -67,6 +79,8 @@ type Options struct {
 	// Finished hears of every terminal record, after it became durable. It must
 	// not keep the outcome, whose memory the next one may get.
 	Finished func(Finished)
+	// Acquired hears of every frame that was taken. It must not block.
+	Acquired func(Acquired)
 	// Changed hears that the status may have changed. It must not block.
 	Changed func()
 	// Wall is the wall clock; nil: the system's.
@@ -83,6 +97,18 @@ type Finished struct {
 	Outcome inspection.Outcome
 	Name    string // the frame's; empty for a camera's
 }
+
+// Acquired tells that a trigger's frame was taken: the part may move on.
+type Acquired struct {
+	TriggerID string
+	CommandID *string
+	PartID    *string
+	View      *string
+	Captured  time.Time // by the wall clock
+}
+
+// ErrUnknownRecipe is the error of a recipe that is not configured.
+var ErrUnknownRecipe = errors.New("unknown recipe")
 
 // Station is one inspection point.
 type Station struct {
@@ -103,10 +129,17 @@ type Station struct {
 	// start.
 	giveUp    context.Context
 	giveUpNow context.CancelFunc
+	ran       atomic.Bool
 	closed    sync.Once
 	camera    camera
-	reuse     *inspection.Outcome // the one before, whose memory the next one gets
-	keeping   sync.Mutex          // held while a picture is encoded and written
+	reuse     reusable
+	keeping   sync.Mutex // held while a picture is encoded and written
+
+	active    atomic.Pointer[prepared] // nil: no recipe is prepared; changed under starting
+	wanted    string                   // the recipe to prepare at a reset, where the one before failed; under starting
+	preparing *preparation             // under way; nil: none; under starting
+	underWay  *underWay                // what abort ends; under starting
+	resets    int                      // under starting
 
 	status      status
 	refused     refusalLog
@@ -114,8 +147,16 @@ type Station struct {
 	busySince   atomic.Pointer[time.Time] // when the job under way began; nil: there is none
 }
 
+// reusable is an outcome whose memory the next inspection with its model gets.
+type reusable struct {
+	outcome *inspection.Outcome
+	model   *prepared
+}
+
 // job is an accepted trigger on its way.
 type job struct {
+	model     *prepared // it inspects with the one that was active when it was accepted
+	underWay  *underWay
 	draft     verdict.Record
 	triggered time.Time // with a monotonic reading
 	deadline  time.Time // of the record
@@ -146,6 +187,12 @@ func New(options Options) *Station {
 	s.giveUp, s.giveUpNow = context.WithCancel(context.Background())
 	s.camera.open = options.Open
 	s.status.init(options.Wall, options.Changed)
+	s.wanted = options.Model.Recipe.Name
+	s.underWay = newUnderWay()
+	if options.ModelError == nil && options.Model.Inspector != nil {
+		s.active.Store(newPrepared(options.Model))
+		s.status.prepared = true
+	}
 	return s
 }
 
@@ -158,15 +205,19 @@ func (s *Station) Source() string { return s.source }
 // Run opens the camera and begins to take triggers. A camera that cannot be
 // opened is tried again with every trigger.
 func (s *Station) Run() {
-	if s.options.ModelError != nil {
-		s.status.fault(faultModel, s.options.ModelError)
-	} else {
-		_, err := s.camera.get()
-		s.status.fault(faultCamera, err)
-	}
+	s.ran.Store(true)
 	go s.capture()
 	go s.inspect()
-	s.status.start()
+	var cameraFault error
+	if s.options.ModelError == nil {
+		_, cameraFault = s.camera.get()
+	}
+	s.status.update(func() {
+		s.status.set(faultModel, s.options.ModelError)
+		s.status.set(faultCamera, cameraFault)
+		s.status.started = true
+		s.status.continuous = s.options.Continuous
+	})
 }
 
 // Stop ends the station: no more triggers, waiting ones become Undefined,
@@ -178,18 +229,20 @@ func (s *Station) Stop(ctx context.Context) error {
 		s.starting.Lock() // a trigger under decision goes first
 		defer s.starting.Unlock()
 		close(s.captures)
-		if !s.status.started() {
+		if !s.ran.Load() {
 			close(s.ended)
 		}
 	})
+	end := func() { s.status.update(func() { s.status.ended = true }) }
 	select {
 	case <-s.ended:
-		s.status.halt()
+		end()
+		s.activate(nil)
 		return s.camera.close()
 	case <-ctx.Done():
 	}
 	s.giveUpNow()
-	s.status.halt()
+	end()
 	return fmt.Errorf("station %s: %d triggers have no record yet; the next start ends them: %w", s.options.Name, s.outstanding.Load(), ctx.Err())
 }
 
@@ -213,8 +266,14 @@ func (s *Station) goesOn() {
 // Deadline is how long an inspection may take.
 func (s *Station) Deadline() time.Duration { return s.options.Deadline }
 
-// Model is what the station inspects with.
-func (s *Station) Model() Model { return s.options.Model }
+// Model is what the station inspects with; without an inspector no recipe is
+// prepared.
+func (s *Station) Model() Model {
+	if active := s.active.Load(); active != nil {
+		return active.Model
+	}
+	return Model{}
+}
 
 var errShutdown = errors.New("gladd was told to end before the inspection began")
 

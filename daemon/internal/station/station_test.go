@@ -67,6 +67,7 @@ type bench struct {
 	mutex    sync.Mutex
 	records  []*verdict.Record
 	recorded chan struct{}
+	changes  chan struct{} // holds a token after the status changed
 }
 
 func newBench(t *testing.T, change func(*Options)) *bench {
@@ -76,7 +77,7 @@ func newBench(t *testing.T, change func(*Options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, ledger: opened, imageDir: filepath.Join(dir, "images"), camera: &fakeCamera{}, recorded: make(chan struct{}, 1000)}
+	b := &bench{t: t, ledger: opened, imageDir: filepath.Join(dir, "images"), camera: &fakeCamera{}, recorded: make(chan struct{}, 1000), changes: make(chan struct{}, 1)}
 	options := Options{
 		Site: "p", Line: "l", Name: "st-01",
 		Model:    Model{Inspector: fakeInspector(nil), Recipe: verdict.Recipe{Name: "screw"}},
@@ -94,6 +95,12 @@ func newBench(t *testing.T, change func(*Options)) *bench {
 			b.records = append(b.records, finished.Record)
 			b.recorded <- struct{}{}
 		},
+	}
+	options.Changed = func() {
+		select {
+		case b.changes <- struct{}{}:
+		default:
+		}
 	}
 	if change != nil {
 		change(&options)
@@ -524,7 +531,7 @@ func TestOffer(t *testing.T) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := newBench(t, nil)
+	b := newBench(t, func(o *Options) { o.Continuous = true })
 	b.Run()
 	for range 2 {
 		if !b.Offer("part.png@1", path, "part.png") {

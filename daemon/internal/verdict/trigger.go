@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Limits of a start command.
@@ -29,38 +27,17 @@ type Start struct {
 	Purpose       *Purpose        `json:"purpose"`
 	View          *string         `json:"view"`
 	Context       json.RawMessage `json:"context"`
+	// Continuous starts what triggers by itself, a clock or a folder, instead of
+	// one inspection.
+	Continuous *bool `json:"continuous"`
 }
 
 // ParseStart reads a start command: a JSON object of known keys. Where the
 // command is refused, what could be read of its command id is still returned,
 // so that the reply can name it.
 func ParseStart(payload []byte) (start Start, err error) {
-	if len(payload) > MaxCommandBytes {
-		return Start{}, fmt.Errorf("expected at most %d bytes, found %d", MaxCommandBytes, len(payload))
-	}
-	if !utf8.Valid(payload) {
-		return Start{}, errors.New("expected JSON in UTF-8")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.DisallowUnknownFields()
-	err = decoder.Decode(&start)
-	if err == nil && !bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) {
-		err = errors.New("not an object")
-	}
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err != nil {
-		var head struct {
-			CommandID *string `json:"command_id"`
-		}
-		// Best effort: the first error is the one to tell.
-		if json.Unmarshal(payload, &head) != nil || head.CommandID == nil || checkText("command_id", *head.CommandID) != nil {
-			return Start{}, fmt.Errorf("expected a JSON object such as {\"part_id\": \"P-0001\"}: %w", err)
-		}
-		return Start{CommandID: head.CommandID}, fmt.Errorf("expected a JSON object such as {\"part_id\": \"P-0001\"}: %w", err)
+	if commandID, err := decode(payload, &start, `{"part_id": "P-0001"}`); err != nil {
+		return Start{CommandID: commandID}, err
 	}
 	return start, start.check()
 }
@@ -77,6 +54,15 @@ func (s *Start) check() error {
 				*text = nil // it cannot stand in the ledger
 			}
 			return err
+		}
+	}
+	if s.IsContinuous() {
+		for key, given := range map[string]bool{
+			"part_id": s.PartID != nil, "measurement_id": s.MeasurementID != nil, "purpose": s.Purpose != nil, "view": s.View != nil, "context": s.Context != nil,
+		} {
+			if given {
+				return fmt.Errorf("%s: belongs to one inspection, not to continuous ones", key)
+			}
 		}
 	}
 	if s.Purpose != nil && !slices.Contains(Purposes, *s.Purpose) {
@@ -102,6 +88,9 @@ func (s *Start) check() error {
 	return nil
 }
 
+// IsContinuous says that not one inspection is to be started.
+func (s *Start) IsContinuous() bool { return s.Continuous != nil && *s.Continuous }
+
 func checkText(key, text string) error {
 	switch {
 	case text == "":
@@ -114,29 +103,30 @@ func checkText(key, text string) error {
 	return nil
 }
 
-// RefusalCode says why a trigger was refused.
+// RefusalCode says why a command was refused.
 type RefusalCode string
 
-// The reasons of refusals. A refused trigger leaves no record but its count.
+// The reasons of refusals. A refused command leaves no record but its count.
 const (
 	RefusedBusy          RefusalCode = "busy"           // no room in the station's queue
-	RefusedNotReady      RefusalCode = "not-ready"      // the station cannot inspect now
+	RefusedNotReady      RefusalCode = "not-ready"      // the station's state forbids it
 	RefusedLedger        RefusalCode = "ledger"         // the trigger cannot be recorded
 	RefusedExpired       RefusalCode = "expired"        // the command came too late
-	RefusedUnknownRecipe RefusalCode = "unknown-recipe" // not the station's recipe
+	RefusedUnknownRecipe RefusalCode = "unknown-recipe" // not configured, or not the prepared one
 	RefusedInvalid       RefusalCode = "invalid"        // the command cannot be understood
+	RefusedModel         RefusalCode = "model"          // the recipe's model cannot be loaded
 )
 
-// Refusal is why a trigger was refused, for machines and for people.
+// Refusal is why a command was refused, for machines and for people.
 type Refusal struct {
 	Code   RefusalCode `json:"code"`
 	Detail string      `json:"detail"`
 }
 
-// Reply answers a start command.
+// Reply answers a command.
 type Reply struct {
 	CommandID *string  `json:"command_id"`
-	TriggerID *string  `json:"trigger_id"` // null for a refused trigger
+	TriggerID *string  `json:"trigger_id"` // of an accepted trigger; null otherwise
 	Accepted  bool     `json:"accepted"`
-	Reason    *Refusal `json:"reason"` // null for an accepted trigger
+	Reason    *Refusal `json:"reason"` // null for an accepted command
 }

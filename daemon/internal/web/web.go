@@ -24,8 +24,7 @@ import (
 type Station interface {
 	Name() string
 	Source() string
-	Start(start verdict.Start, received time.Time, file string) verdict.Reply
-	Invalid(commandID *string, cause error) verdict.Reply
+	Command(ctx context.Context, verb verdict.Verb, payload []byte, received time.Time) verdict.Reply
 	// Wait returns a trigger's terminal record as JSON.
 	Wait(ctx context.Context, triggerID string) ([]byte, error)
 }
@@ -106,7 +105,9 @@ func (s *Server) handler() http.Handler {
 		writeJSON(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("POST /api/v1/stations/{name}/start", s.start)
+	for _, verb := range verdict.Verbs {
+		mux.HandleFunc("POST /api/v1/stations/{name}/"+string(verb), func(w http.ResponseWriter, r *http.Request) { s.command(verb, w, r) })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, problem{"no such page: " + r.Method + " " + r.URL.Path})
 	})
@@ -136,8 +137,8 @@ func (s *Server) authorize(next http.Handler) http.Handler {
 	})
 }
 
-// start is the start command over HTTP.
-func (s *Server) start(w http.ResponseWriter, r *http.Request) {
+// command is a command over HTTP.
+func (s *Server) command(verb verdict.Verb, w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
 	name := r.PathValue("name")
 	station, known := s.stations[name]
@@ -150,6 +151,10 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, problem{fmt.Sprintf("wait: expected true or false, found %q", wait)})
 		return
 	}
+	if wait == "true" && verb != verdict.VerbStart {
+		writeJSON(w, http.StatusBadRequest, problem{"wait: belongs to start; every other command is answered when it is done"})
+		return
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, verdict.MaxCommandBytes+1))
 	if err != nil {
 		writeJSON(w, http.StatusBadRequest, problem{"the body cannot be read: " + err.Error()})
@@ -158,13 +163,8 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
-	start, err := verdict.ParseStart(body)
-	var reply verdict.Reply
-	if err != nil {
-		reply = station.Invalid(start.CommandID, err)
-	} else {
-		reply = station.Start(start, received, "")
-	}
+	// Not the request's: a recipe is not half prepared because somebody hung up.
+	reply := station.Command(context.WithoutCancel(r.Context()), verb, body, received)
 	if !reply.Accepted {
 		if reply.Reason.Code == verdict.RefusedBusy {
 			w.Header().Set("Retry-After", "1")
@@ -172,7 +172,11 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, statusOf(reply.Reason.Code), reply)
 		return
 	}
-	if wait != "true" {
+	switch {
+	case reply.TriggerID == nil:
+		writeJSON(w, http.StatusOK, reply)
+		return
+	case wait != "true":
 		writeJSON(w, http.StatusAccepted, reply)
 		return
 	}
@@ -195,7 +199,7 @@ func statusOf(code verdict.RefusalCode) int {
 	switch code {
 	case verdict.RefusedInvalid:
 		return http.StatusBadRequest
-	case verdict.RefusedUnknownRecipe, verdict.RefusedExpired:
+	case verdict.RefusedUnknownRecipe, verdict.RefusedExpired, verdict.RefusedModel:
 		return http.StatusConflict
 	}
 	return http.StatusServiceUnavailable

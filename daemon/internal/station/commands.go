@@ -1,0 +1,196 @@
+package station
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gladd/daemon/internal/verdict"
+)
+
+// Command decides on a command that came at a time, does what it says, and
+// returns its reply. It returns when that is done: a prepare takes as long as the
+// recipe's model takes to load.
+func (s *Station) Command(ctx context.Context, verb verdict.Verb, payload []byte, received time.Time) verdict.Reply {
+	command, err := verdict.ParseCommand(verb, payload)
+	if err != nil {
+		return s.Invalid(command.CommandID, err)
+	}
+	switch verb {
+	case verdict.VerbStart:
+		if command.Start.IsContinuous() {
+			return s.execute(command)
+		}
+		return s.Start(command.Start, received, "")
+	case verdict.VerbPrepare:
+		return s.prepare(ctx, command)
+	}
+	return s.execute(command)
+}
+
+// execute does what a command says that takes no time.
+func (s *Station) execute(command verdict.Command) verdict.Reply {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if reply, answered := s.answered(command); answered {
+		return reply
+	}
+	if code, detail := s.allows(command); code != "" {
+		return s.refuse(command.CommandID, code, detail)
+	}
+	if command.Verb == verdict.VerbUnprepare {
+		if err := s.remember(""); err != nil {
+			return s.refuse(command.CommandID, verdict.RefusedLedger, "that no recipe is prepared cannot be recorded: "+err.Error())
+		}
+	}
+	// First the reply: a command is not done twice. What ends something is done
+	// even if that cannot be recorded.
+	reply, repeated := s.accepted(command)
+	if repeated {
+		return reply
+	}
+	switch command.Verb {
+	case verdict.VerbStart:
+		s.status.update(func() { s.status.continuous = true })
+	case verdict.VerbUnprepare:
+		s.unprepare()
+	case verdict.VerbStop:
+		s.status.update(func() { s.status.continuous = false })
+	case verdict.VerbAbort:
+		s.abort("abort")
+	case verdict.VerbHalt:
+		s.abort("halt")
+		s.status.update(func() { s.status.halted = true })
+	case verdict.VerbReset:
+		s.reset()
+	}
+	s.options.Log.Info("command executed", "station", s.options.Name, "command", string(command.Verb))
+	return reply
+}
+
+// answered returns the first reply to a command that was answered before.
+func (s *Station) answered(command verdict.Command) (verdict.Reply, bool) {
+	if command.CommandID == nil {
+		return verdict.Reply{}, false
+	}
+	first, err := s.options.Ledger.Answered(s.source, *command.CommandID)
+	if err != nil {
+		return s.refuse(command.CommandID, verdict.RefusedLedger, err.Error()), true
+	}
+	if first == nil {
+		return verdict.Reply{}, false
+	}
+	return *first, true
+}
+
+// accepted keeps and returns the reply to a command that is done.
+func (s *Station) accepted(command verdict.Command) (reply verdict.Reply, repeated bool) {
+	reply, repeated, err := s.options.Ledger.Accept(s.source, verdict.Reply{CommandID: command.CommandID, Accepted: true})
+	if err != nil {
+		s.status.fault(faultLedger, err)
+	}
+	return reply, repeated
+}
+
+// allows returns the code of a refusal; empty: the command may be executed.
+func (s *Station) allows(command verdict.Command) (verdict.RefusalCode, string) {
+	if code, detail := s.expired(command.ExpiresAt); code != "" {
+		return code, detail
+	}
+	if s.stop.Err() != nil {
+		return verdict.RefusedNotReady, "gladd is shutting down"
+	}
+	if command.Verb == verdict.VerbStart { // a continuous one
+		if !s.options.Continuous {
+			return verdict.RefusedInvalid, "continuous: the station has no trigger of its own (trigger: {kind: interval} or folder); leave the key out to inspect one part"
+		}
+		if status, _ := s.status.now(); status.State == SingleExecution {
+			return verdict.RefusedNotReady, "the station is SingleExecution; a continuous start needs Ready"
+		}
+	}
+	if detail := s.forbidden(command.Verb); detail != "" {
+		return verdict.RefusedNotReady, detail
+	}
+	return "", ""
+}
+
+// forbidden says why the station's state forbids a verb; empty: it does not.
+func (s *Station) forbidden(verb verdict.Verb) string {
+	status, kind := s.status.now()
+	return forbidden(verb, status, kind)
+}
+
+func (s *Station) expired(at *time.Time) (verdict.RefusalCode, string) {
+	if now := s.options.Wall(); at != nil && now.After(*at) {
+		return verdict.RefusedExpired, fmt.Sprintf("it expired at %s, and it is %s", verdict.Time{Time: *at}, verdict.Time{Time: now})
+	}
+	return "", ""
+}
+
+// underWay is what abort ends: the parts that were accepted since the last one.
+type underWay struct {
+	context.Context
+	end context.CancelCauseFunc
+}
+
+func newUnderWay() *underWay {
+	ctx, end := context.WithCancelCause(context.Background())
+	return &underWay{ctx, end}
+}
+
+// aborted says that and why the parts were aborted; nil: they were not.
+func (u *underWay) aborted() *verdict.Reason {
+	if u.Err() == nil {
+		return nil
+	}
+	return &verdict.Reason{Code: verdict.ReasonAborted, Detail: context.Cause(u).Error()}
+}
+
+// abort ends everything that is under way; it becomes Undefined.
+func (s *Station) abort(verb string) {
+	s.underWay.end(errors.New("ended by the command " + verb))
+	s.underWay = newUnderWay()
+	s.status.update(func() { s.status.continuous = false })
+}
+
+// reset begins anew: no trouble is remembered, what was not there is looked for
+// again.
+func (s *Station) reset() {
+	if !s.ran.Load() {
+		return // it is about to begin
+	}
+	s.abort("reset")
+	s.status.update(func() { s.status.started, s.status.halted = false, false })
+	if s.status.of(faultCamera) != nil || s.status.of(faultFinished) != nil {
+		s.camera.again()
+	}
+	failed := s.status.of(faultModel) != nil
+	recipe := s.wanted
+	s.resets++
+	number := s.resets
+	go func() {
+		_, cameraFault := s.camera.get()
+		var model Model
+		var modelFault error
+		if failed {
+			model, modelFault = s.load(context.Background(), recipe)
+		}
+		s.starting.Lock()
+		defer s.starting.Unlock()
+		if number != s.resets || s.stop.Err() != nil { // another reset came meanwhile, or the end
+			newPrepared(model).drop()
+			return
+		}
+		if failed && modelFault == nil {
+			s.use(recipe, newPrepared(model))
+		}
+		s.status.update(func() {
+			s.status.set(faultCamera, cameraFault)
+			s.status.set(faultFinished, nil)
+			s.status.set(faultModel, modelFault)
+			s.status.started = true
+			s.status.continuous = s.options.Continuous
+		})
+	}()
+}

@@ -1,0 +1,127 @@
+package verdict
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// Verb is what a command asks of a station, the last level of its topic. The
+// verbs are those of OPC 40100-1, 8.2.
+type Verb string
+
+// The verbs.
+const (
+	VerbStart     Verb = "start"     // inspect a part, or begin to trigger continuously
+	VerbPrepare   Verb = "prepare"   // load a recipe and inspect with it from now on
+	VerbUnprepare Verb = "unprepare" // inspect with no recipe any more
+	VerbStop      Verb = "stop"      // end what was started; parts under way are inspected
+	VerbAbort     Verb = "abort"     // the same, but parts under way become Undefined
+	VerbHalt      Verb = "halt"      // abort, and take no commands but reset
+	VerbReset     Verb = "reset"     // abort, and begin anew as at the daemon's start
+)
+
+// Verbs are all that there are.
+var Verbs = []Verb{VerbStart, VerbPrepare, VerbUnprepare, VerbStop, VerbAbort, VerbHalt, VerbReset}
+
+// Command is a command to a station.
+type Command struct {
+	Verb      Verb
+	CommandID *string
+	ExpiresAt *time.Time
+	Recipe    string // that prepare names
+	Start     Start  // of verb start
+}
+
+// ParseCommand reads a command's payload: a JSON object of known keys. What
+// could be read of its command id is returned with an error too.
+func ParseCommand(verb Verb, payload []byte) (Command, error) {
+	switch verb {
+	case VerbStart:
+		start, err := ParseStart(payload)
+		return Command{Verb: verb, CommandID: start.CommandID, ExpiresAt: start.ExpiresAt, Start: start}, err
+	case VerbPrepare:
+		var prepare struct {
+			head
+			Recipe *string `json:"recipe"`
+		}
+		commandID, err := decode(payload, &prepare, `{"recipe": "screw"}`)
+		if err != nil {
+			return Command{Verb: verb, CommandID: commandID}, err
+		}
+		command, err := prepare.command(verb)
+		switch {
+		case err != nil:
+		case prepare.Recipe == nil:
+			err = errors.New("recipe: required, but missing")
+		default:
+			command.Recipe, err = *prepare.Recipe, checkText("recipe", *prepare.Recipe)
+		}
+		return command, err
+	}
+	if !slices.Contains(Verbs, verb) {
+		var any head
+		json.Unmarshal(payload, &any) //nolint:errcheck // only its id is wanted, if there is one
+		command, _ := any.command(verb)
+		return command, fmt.Errorf("no command %q: expected start, prepare, unprepare, stop, abort, halt or reset", verb)
+	}
+	var plain head
+	commandID, err := decode(payload, &plain, `{"command_id": "c-1"} or {}`)
+	if err != nil {
+		return Command{Verb: verb, CommandID: commandID}, err
+	}
+	return plain.command(verb)
+}
+
+// head is what every command may have.
+type head struct {
+	CommandID *string    `json:"command_id"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+func (h head) command(verb Verb) (Command, error) {
+	if h.CommandID != nil {
+		if err := checkText("command_id", *h.CommandID); err != nil {
+			return Command{Verb: verb}, err // without the id, which cannot stand in the ledger
+		}
+	}
+	return Command{Verb: verb, CommandID: h.CommandID, ExpiresAt: h.ExpiresAt}, nil
+}
+
+// decode reads one JSON object of known keys and of a limited size. With an
+// error it returns the command id, if that could be read.
+func decode(payload []byte, into any, example string) (commandID *string, err error) {
+	if len(payload) > MaxCommandBytes {
+		return nil, fmt.Errorf("expected at most %d bytes, found %d", MaxCommandBytes, len(payload))
+	}
+	if !utf8.Valid(payload) {
+		return nil, errors.New("expected JSON in UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.DisallowUnknownFields()
+	err = decoder.Decode(into)
+	if err == nil && !bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) {
+		err = errors.New("not an object")
+	}
+	if err == nil {
+		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+	}
+	if err == nil {
+		return nil, nil
+	}
+	var only struct {
+		CommandID *string `json:"command_id"`
+	}
+	// Best effort: the first error is the one to tell.
+	if json.Unmarshal(payload, &only) == nil && only.CommandID != nil && checkText("command_id", *only.CommandID) == nil {
+		commandID = only.CommandID
+	}
+	return commandID, fmt.Errorf("expected a JSON object such as %s: %w", example, err)
+}
