@@ -155,6 +155,9 @@ func TestWays(t *testing.T) {
 				if !Allowed(at, next) {
 					t.Errorf("from %s to %s by %s to %s", from, to, at, next)
 				}
+				if next != to && (next == Error || next == Halted) {
+					t.Errorf("from %s to %s through %s", from, to, next)
+				}
 				at = next
 			}
 			if at != to {

@@ -70,7 +70,7 @@ func Allowed(from, to State) bool {
 }
 
 // way is the shortest way from a state to another by allowed transitions, the
-// first left out.
+// first left out. It does not lead through Error or Halted, where nothing is wrong.
 func way(from, to State) []State {
 	if from == to {
 		return nil
@@ -81,7 +81,7 @@ func way(from, to State) []State {
 		path := ways[0]
 		ways = ways[1:]
 		for _, next := range States {
-			if seen[next] || !Allowed(path[len(path)-1], next) {
+			if seen[next] || !Allowed(path[len(path)-1], next) || next != to && (next == Error || next == Halted) {
 				continue
 			}
 			seen[next] = true
