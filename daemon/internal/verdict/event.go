@@ -1,12 +1,12 @@
 package verdict
 
 import (
-	_ "embed" // for Schema
 	"encoding/json"
 	"fmt"
 )
 
-// The attributes of a verdict's CloudEvent that never change.
+// The attributes of a verdict's CloudEvent that never change. DataSchema is the
+// $id of docs/schemas/verdict.v1.schema.json.
 const (
 	EventType   = "io.gladd.verdict.v1"
 	DataSchema  = "urn:gladd:schema:verdict:v1"
@@ -55,8 +55,3 @@ func Event(source string, record []byte) ([]byte, error) {
 	}
 	return JSON(wrapped)
 }
-
-// Schema is the JSON Schema of a record.
-//
-//go:embed verdict.v1.schema.json
-var Schema []byte
