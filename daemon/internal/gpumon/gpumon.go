@@ -1,5 +1,5 @@
 // Package gpumon watches the GPU: its temperature, power, load, memory and
-// what slows it down. What cannot be read is absent, never an old value.
+// what slows it down. What cannot be read is null, never an old value.
 package gpumon
 
 import (
@@ -19,24 +19,24 @@ const (
 
 // Report is what a monitor knows now.
 type Report struct {
-	Monitor string  `json:"monitor"`          // nvml | none
-	Reason  *string `json:"reason"`           // why there is no reading; null: there is
-	GPUs    []GPU   `json:"gpus"`             // empty without a reading
-	Driver  *string `json:"driver,omitempty"` // its version
+	Monitor string  `json:"monitor"` // nvml | none
+	Reason  *string `json:"reason"`  // why there is no reading; null: there is
+	GPUs    []GPU   `json:"gpus"`    // empty without a reading
+	Driver  *string `json:"driver"`  // its version
 }
 
-// GPU is the reading of one GPU; a field that cannot be read is absent.
+// GPU is the reading of one GPU; a field that cannot be read is null.
 type GPU struct {
 	Index              int      `json:"index"`
-	Name               *string  `json:"name,omitempty"`
-	UUID               *string  `json:"uuid,omitempty"`
-	TemperatureC       *float64 `json:"temperature_c,omitempty"`
-	PowerW             *float64 `json:"power_w,omitempty"`
-	UtilizationPercent *float64 `json:"utilization_percent,omitempty"`
-	MemoryUsedBytes    *float64 `json:"memory_used_bytes,omitempty"`
-	MemoryTotalBytes   *float64 `json:"memory_total_bytes,omitempty"`
+	Name               *string  `json:"name"`
+	UUID               *string  `json:"uuid"`
+	TemperatureC       *float64 `json:"temperature_c"`
+	PowerW             *float64 `json:"power_w"`
+	UtilizationPercent *float64 `json:"utilization_percent"`
+	MemoryUsedBytes    *float64 `json:"memory_used_bytes"`
+	MemoryTotalBytes   *float64 `json:"memory_total_bytes"`
 	// Throttling names what slows the GPU down; empty: nothing.
-	Throttling *[]string `json:"throttling,omitempty"`
+	Throttling *[]string `json:"throttling"`
 }
 
 // reader reads GPUs.

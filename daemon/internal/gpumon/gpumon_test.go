@@ -79,8 +79,9 @@ func TestMissingSymbolsAreNotCalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"index":0,"name":"Mock NVIDIA A100-SXM4-40GB"}`; string(encoded) != want {
-		t.Errorf("what cannot be read is absent: want %s, found %s", want, encoded)
+	if want := `{"index":0,"name":"Mock NVIDIA A100-SXM4-40GB","uuid":null,"temperature_c":null,"power_w":null,"utilization_percent":null,` +
+		`"memory_used_bytes":null,"memory_total_bytes":null,"throttling":null}`; string(encoded) != want {
+		t.Errorf("what cannot be read is null: want %s, found %s", want, encoded)
 	}
 
 	_, err = newNVMLReader(&mock.Interface{}, func(symbol string) bool { return symbol != "nvmlInit_v2" })
