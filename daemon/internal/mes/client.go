@@ -201,7 +201,7 @@ func (c *Client) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	offline, err := verdict.JSON(Status{Status: "offline", Session: session, Since: verdict.Time{Time: c.wall()}})
+	offline, err := verdict.JSON(Status{Status: "offline", Session: session, Since: verdict.Time{Time: c.wall()}, LedgerID: c.options.Ledger.ID()})
 	if err != nil {
 		return err
 	}

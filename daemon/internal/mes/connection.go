@@ -65,7 +65,7 @@ func (n *connection) begin(ctx context.Context) error {
 		return err
 	}
 	n.online = true
-	return n.publishRetained(ctx, c.topics.status(), Status{Status: "online", Session: n.session, Since: verdict.Time{Time: c.wall()}})
+	return n.publishRetained(ctx, c.topics.status(), Status{Status: "online", Session: n.session, Since: verdict.Time{Time: c.wall()}, LedgerID: c.options.Ledger.ID()})
 }
 
 // work publishes until the connection is lost or ctx ends.
@@ -253,5 +253,5 @@ func (n *connection) sayOffline() error {
 		return err
 	}
 	return n.publishRetained(ctx, n.client.topics.status(),
-		Status{Status: "offline", Session: n.session, Since: verdict.Time{Time: n.client.wall()}})
+		Status{Status: "offline", Session: n.session, Since: verdict.Time{Time: n.client.wall()}, LedgerID: n.client.options.Ledger.ID()})
 }

@@ -9,9 +9,10 @@ import (
 
 // Status is the box's retained message, and its will.
 type Status struct {
-	Status  string       `json:"status"` // online | offline
-	Session int64        `json:"session"`
-	Since   verdict.Time `json:"since"`
+	Status   string       `json:"status"` // online | offline
+	Session  int64        `json:"session"`
+	Since    verdict.Time `json:"since"`
+	LedgerID string       `json:"ledger_id"` // tells apart two boxes of one name
 }
 
 // Snapshot is what a station's retained messages say. They are valid only
