@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/ledger"
@@ -46,6 +48,9 @@ func (allGood) Inspect(context.Context, inspection.Part) inspection.Outcome {
 	outcome.Result.SwitchReason = pipeline.SwitchNone
 	return outcome
 }
+
+// noGPU is what is known of the GPU.
+var noGPU = map[string]any{"monitor": "none", "reason": "a test", "gpus": []any{}, "driver": nil}
 
 // logged collects a log.
 type logged struct {
@@ -85,7 +90,11 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 	}
 	b.station = station.New(station.Options{
 		Site: "p", Line: "l", Name: "st-01",
-		Model:  station.Model{Inspector: allGood{}, ImageThreshold: &threshold, Recipe: verdict.Recipe{Name: "screw", Version: "1"}},
+		Model: station.Model{
+			Inspector: allGood{}, ImageThreshold: &threshold, Recipe: verdict.Recipe{Name: "screw", Version: "1"},
+			Bundle: verdict.Bundle{Name: "screw", Version: "1"}, Method: verdict.Method{Mode: "exact", Plan: "exact"},
+		},
+		Camera: verdict.Camera{Name: "frames"},
 		Open:   func() (capture.Source, error) { return frames{}, nil },
 		Turns:  station.NewTurns(),
 		Ledger: b.ledger, Keep: station.KeepNone,
@@ -105,15 +114,15 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 			if err != nil {
 				t.Error(err)
 			}
-			name := "screw"
+			recipe := b.station.Model().Recipe
 			var states []mes.State
 			for _, status := range b.station.Entered() {
 				states = append(states, mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}})
 			}
 			return mes.Snapshot{
 				States:   states,
-				Recipe:   mes.Recipe{Name: &name},
-				Health:   mes.Health{Reasons: []string{}},
+				Recipe:   mes.Recipe{Name: &recipe.Name, Version: &recipe.Version, Digest: &recipe.Digest, Bundle: &verdict.Bundle{Name: "screw"}},
+				Health:   mes.Health{GPU: noGPU, Queue: mes.Queue{Capacity: b.station.Capacity()}, Reasons: []string{}},
 				Counters: mes.Counters{LedgerID: b.ledger.ID(), Counters: counters},
 			}
 		},
@@ -331,7 +340,13 @@ func TestLeftoversOfAnotherStation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close() //nolint:errcheck // the test is over
-	record := &verdict.Record{TriggerID: "01J", Evaluation: verdict.OK, Context: []byte("{}")}
+	score := 0.5
+	now := verdict.Time{Time: time.Now()}
+	record := &verdict.Record{
+		TriggerID: ulid.Make().String(), Kind: "view", Attempt: 1, Purpose: verdict.Production, Evaluation: verdict.OK, ResultState: verdict.Completed,
+		AnomalyScore: &score, ImageThreshold: &score, Recipe: verdict.Recipe{Name: "screw"}, Bundle: verdict.Bundle{Name: "screw"},
+		Method: verdict.Method{Mode: "exact"}, Camera: verdict.Camera{Name: "frames"}, Context: []byte("{}"), Times: verdict.Times{Triggered: now, Finished: now},
+	}
 	if _, _, err := old.Begin("/p/l/removed", record); err != nil {
 		t.Fatal(err)
 	}
