@@ -39,6 +39,7 @@ func TestRules(t *testing.T) {
 		"OK of no views":                      {"verdict", part, `{"source_result_ids": []}`, false},
 		"a part without its views":            {"verdict", part, `{"source_result_ids": null}`, false},
 		"a part without their number":         {"verdict", part, `{"views_expected": null}`, false},
+		"a part without an id":                {"verdict", part, `{"part": {"id": null, "id_source": null, "parent_id": null, "position": null, "product_id": null, "order_id": null, "carrier_id": null}}`, false},
 		"a part with a score":                 {"verdict", part, `{"anomaly_score": 0.5}`, false},
 		"a part with a recipe":                {"verdict", part, `{"recipe": {"name": "screw", "version": "1", "digest": "ab"}}`, false},
 		"a part with a context":               {"verdict", part, `{"context": {"shift": 2}}`, false},

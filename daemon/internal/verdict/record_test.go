@@ -23,7 +23,7 @@ func full() verdict.Record {
 	at := verdict.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.FixedZone("CET", 3600))}
 	return verdict.Record{
 		ResultID: ulid, TriggerID: ulid, CommandID: text("c-1"), LedgerID: ulid, Sequence: 7,
-		Kind: "view", View: text("top"), ViewsExpected: &views, SourceResultIDs: []string{ulid}, IsPartial: true,
+		Kind: "view", View: text("top"), ViewsExpected: &views,
 		Part: verdict.Part{ID: text("<P&1>"), IDSource: text("trigger"), ParentID: text("a"), Position: text("b"), ProductID: text("c"),
 			OrderID: text("d"), CarrierID: text("e")},
 		MeasurementID: text("m"), Attempt: 2, PreviousResultID: text(ulid), Purpose: verdict.MSA, IsSimulated: true,
