@@ -30,7 +30,8 @@ func (m Message) JSON(t testing.TB) map[string]any {
 }
 
 // Listener plays the MES: it hears everything and sends commands. It comes
-// back by itself when the broker was away.
+// back by itself when the broker was away. What gladd publishes against the
+// contract fails the test.
 type Listener struct {
 	t      testing.TB
 	client mqtt.Client
@@ -38,6 +39,8 @@ type Listener struct {
 	mutex    sync.Mutex
 	messages []Message
 	came     chan struct{} // closed and replaced with every message
+	contract contract
+	ended    bool // the test is over; nothing may be told any more
 }
 
 // listeners counts them: the broker throws out a client whose id another takes.
@@ -67,14 +70,26 @@ func Listen(t testing.TB, url string) *Listener {
 	case <-time.After(Patience):
 		t.Fatal("the listener cannot connect")
 	}
-	t.Cleanup(func() { l.client.Disconnect(0) })
+	t.Cleanup(func() {
+		l.client.Disconnect(0)
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		l.ended = true
+	})
 	return l
 }
 
 func (l *Listener) receive(_ mqtt.Client, message mqtt.Message) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	l.messages = append(l.messages, Message{Topic: message.Topic(), Retained: message.Retained(), Payload: string(message.Payload())})
+	if l.ended {
+		return
+	}
+	heard := Message{Topic: message.Topic(), Retained: message.Retained(), Payload: string(message.Payload())}
+	if err := l.contract.check(heard); err != nil {
+		l.t.Errorf("%s: %s\nbreaks the contract: %v", heard.Topic, heard.Payload, err)
+	}
+	l.messages = append(l.messages, heard)
 	close(l.came)
 	l.came = make(chan struct{})
 }
