@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Limits of a start command.
@@ -97,10 +98,17 @@ func checkText(key, text string) error {
 		return fmt.Errorf("%s: expected text, found nothing; leave the key out where there is none", key)
 	case len(text) > maxTextBytes:
 		return fmt.Errorf("%s: expected at most %d bytes, found %d", key, maxTextBytes, len(text))
-	case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case strings.ContainsFunc(text, forbidden):
 		return fmt.Errorf("%s: expected text without control characters", key)
 	}
 	return nil
+}
+
+// forbidden says that a text with this character cannot stand in a CloudEvent:
+// control characters and Unicode's noncharacters (CloudEvents 1.0.2, 3, type
+// String).
+func forbidden(r rune) bool {
+	return unicode.IsControl(r) || r&0xfffe == 0xfffe || 0xfdd0 <= r && r <= 0xfdef
 }
 
 // RefusalCode says why a command was refused.
