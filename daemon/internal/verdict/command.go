@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"regexp"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -93,6 +95,37 @@ func (h head) command(verb Verb) (Command, error) {
 	return Command{Verb: verb, CommandID: h.CommandID, ExpiresAt: h.ExpiresAt}, nil
 }
 
+// rfc3339 is a time as the schemas have it.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+
+// checkExact refuses what Go's JSON takes beyond the published schemas: keys in
+// other letters, and times that only look like RFC 3339.
+func checkExact(payload []byte, into any) error {
+	encoded, err := json.Marshal(into)
+	if err != nil {
+		return err
+	}
+	var known, given map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(encoded, &known), json.Unmarshal(payload, &given)); err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if _, is := known[key]; !is {
+			return fmt.Errorf("unknown field %q", key)
+		}
+	}
+	var expires *string
+	if at, is := given["expires_at"]; is {
+		if err := json.Unmarshal(at, &expires); err != nil {
+			return fmt.Errorf("expires_at: %w", err)
+		}
+	}
+	if expires != nil && !rfc3339.MatchString(*expires) {
+		return fmt.Errorf("expires_at: expected a time such as 2026-01-31T12:00:00Z, found %q", *expires)
+	}
+	return nil
+}
+
 // decode reads one JSON object of known keys and of a limited size. With an
 // error it returns the command id, if that could be read.
 func decode(payload []byte, into any, example string) (commandID *string, err error) {
@@ -112,6 +145,9 @@ func decode(payload []byte, into any, example string) (commandID *string, err er
 		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("something follows the object")
 		}
+	}
+	if err == nil {
+		err = checkExact(payload, into)
 	}
 	if err == nil {
 		return nil, nil

@@ -57,6 +57,9 @@ func (s *Start) check() error {
 			return err
 		}
 	}
+	if bytes.Equal(s.Context, []byte("null")) {
+		s.Context = nil
+	}
 	if s.IsContinuous() {
 		for key, given := range map[string]bool{
 			"part_id": s.PartID != nil, "measurement_id": s.MeasurementID != nil, "purpose": s.Purpose != nil, "view": s.View != nil, "context": s.Context != nil,
@@ -68,9 +71,6 @@ func (s *Start) check() error {
 	}
 	if s.Purpose != nil && !slices.Contains(Purposes, *s.Purpose) {
 		return fmt.Errorf("purpose: expected one of %v, found %q", Purposes, *s.Purpose)
-	}
-	if bytes.Equal(s.Context, []byte("null")) {
-		s.Context = nil
 	}
 	if s.Context == nil {
 		return nil
