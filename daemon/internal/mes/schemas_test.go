@@ -27,7 +27,7 @@ func TestTypes(t *testing.T) {
 		"verdict":  {message: reflect.TypeFor[verdict.Record]()},
 		"reply":    {message: reflect.TypeFor[verdict.Reply]()},
 		"command.start": {message: reflect.TypeFor[verdict.Start](), command: true,
-			missing: []string{"carrier_id", "continuous", "order_id", "parent_id", "position", "product_id"}},
+			missing: []string{"carrier_id", "order_id", "parent_id", "position", "product_id"}},
 	} {
 		compared := schematest.Types{Schema: schema, Published: !test.command, Any: map[string]reflect.Type{"health.gpu": reflect.TypeFor[gpumon.Report]()}}
 		var want []string

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	"gladd/daemon/internal/station"
 	"gladd/docs/schemas/schematest"
 )
-
-// Allowed says whether a station may go from a state to another at once; nil:
-// any may follow any.
-var Allowed func(from, to string) bool
 
 // contract holds messages of gladd against what is promised of them.
 type contract struct {
@@ -20,8 +17,8 @@ type contract struct {
 
 // stateMessage is what is looked at of a state.
 type stateMessage struct {
-	State   string `json:"state"`
-	Session int64  `json:"session"`
+	State   station.State `json:"state"`
+	Session int64         `json:"session"`
 }
 
 // check returns how a message breaks the contract. Commands and
@@ -112,7 +109,7 @@ func (c *contract) checkState(message Message) error {
 		c.states = map[string]stateMessage{}
 	}
 	c.states[message.Topic] = now
-	if Allowed == nil || message.Retained || !known || before.Session != now.Session || before.State == now.State || Allowed(before.State, now.State) {
+	if message.Retained || !known || before.Session != now.Session || before.State == now.State || station.Allowed(before.State, now.State) {
 		return nil
 	}
 	return fmt.Errorf("a station may not go from %s to %s", before.State, now.State)
