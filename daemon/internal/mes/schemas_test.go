@@ -16,26 +16,20 @@ func TestTypes(t *testing.T) {
 	for schema, test := range map[string]struct {
 		message reflect.Type
 		command bool
-		missing []string // keys that Go does not have yet
 	}{
-		"status":   {message: reflect.TypeFor[mes.Status]()},
-		"state":    {message: reflect.TypeFor[mes.State]()},
-		"recipe":   {message: reflect.TypeFor[mes.Recipe]()},
-		"health":   {message: reflect.TypeFor[mes.Health]()},
-		"counters": {message: reflect.TypeFor[mes.Counters]()},
-		"acquired": {message: reflect.TypeFor[mes.Acquired]()},
-		"verdict":  {message: reflect.TypeFor[verdict.Record]()},
-		"reply":    {message: reflect.TypeFor[verdict.Reply]()},
-		"command.start": {message: reflect.TypeFor[verdict.Start](), command: true,
-			missing: []string{"carrier_id", "order_id", "parent_id", "position", "product_id"}},
+		"status":        {message: reflect.TypeFor[mes.Status]()},
+		"state":         {message: reflect.TypeFor[mes.State]()},
+		"recipe":        {message: reflect.TypeFor[mes.Recipe]()},
+		"health":        {message: reflect.TypeFor[mes.Health]()},
+		"counters":      {message: reflect.TypeFor[mes.Counters]()},
+		"acquired":      {message: reflect.TypeFor[mes.Acquired]()},
+		"verdict":       {message: reflect.TypeFor[verdict.Record]()},
+		"reply":         {message: reflect.TypeFor[verdict.Reply]()},
+		"command.start": {message: reflect.TypeFor[verdict.Start](), command: true},
 	} {
 		compared := schematest.Types{Schema: schema, Published: !test.command, Any: map[string]reflect.Type{"health.gpu": reflect.TypeFor[gpumon.Report]()}}
-		var want []string
-		for _, key := range test.missing {
-			want = append(want, schema+": Go has no "+key)
-		}
-		if found := compared.Compare(test.message); !slices.Equal(found, want) {
-			t.Errorf("%s: want %q, found %q", schema, want, found)
+		if found := compared.Compare(test.message); len(found) > 0 {
+			t.Errorf("%s: found %q", schema, found)
 		}
 	}
 }

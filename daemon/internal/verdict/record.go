@@ -19,7 +19,7 @@ type Record struct {
 	// Sequence is given per station with the terminal record, without gaps.
 	Sequence int64 `json:"sequence"`
 
-	Kind            string   `json:"kind"` // view | part
+	Kind            string   `json:"kind"` // KindView or KindPart
 	View            *string  `json:"view"`
 	ViewsExpected   *int     `json:"views_expected"`
 	SourceResultIDs []string `json:"source_result_ids"`
@@ -54,6 +54,13 @@ type Record struct {
 	Diagnostics *Diagnostics `json:"diagnostics"`
 }
 
+// The kinds of record. That of a part combines those of its views; it has no
+// picture, and what goes with one is null.
+const (
+	KindView = "view"
+	KindPart = "part"
+)
+
 // Part is what was inspected.
 type Part struct {
 	ID        *string `json:"id"`
@@ -79,6 +86,19 @@ const (
 
 // Purposes are all that there are.
 var Purposes = []Purpose{Production, Challenge, MSA, Reinspection, Setup}
+
+// Group lists the purposes that are counted together with this one, as what is
+// made and sold or as something apart.
+func (p Purpose) Group() []Purpose {
+	if p.IsProduction() {
+		return []Purpose{Production, Reinspection}
+	}
+	return []Purpose{p}
+}
+
+// IsProduction says that a part is made and sold. Parts that try out the
+// inspection itself are not.
+func (p Purpose) IsProduction() bool { return p == Production || p == Reinspection }
 
 // ResultState says how an inspection ended.
 type ResultState string

@@ -43,13 +43,30 @@ func bare() verdict.Record {
 	at := verdict.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	return verdict.Record{
 		ResultID: ulid, TriggerID: ulid, LedgerID: ulid, Sequence: 1, Kind: "view", Attempt: 1, Purpose: verdict.Production,
+		Recipe: verdict.Recipe{Name: "r"}, Bundle: verdict.Bundle{Name: "b"}, Method: verdict.Method{Mode: "exact"}, Camera: verdict.Camera{Name: "c"},
 		Evaluation: verdict.Undefined, ResultState: verdict.Failed, Reason: &verdict.Reason{Code: verdict.ReasonCamera, Detail: "unplugged"},
 		Context: json.RawMessage("{}"), Times: verdict.Times{Triggered: at, Finished: at},
 	}
 }
 
+// partRecord is the record of a part of two views.
+func partRecord() verdict.Record {
+	record, views := bare(), 2
+	record.Kind, record.ViewsExpected, record.SourceResultIDs, record.IsPartial = "part", &views, []string{ulid}, true
+	record.Part.ID, record.Part.IDSource = text("P-1"), text("trigger")
+	record.Recipe, record.Bundle, record.Method, record.Camera = verdict.Recipe{}, verdict.Bundle{}, verdict.Method{}, verdict.Camera{}
+	return record
+}
+
+// goodPart is the record of a part whose views are all OK.
+func goodPart() verdict.Record {
+	record := partRecord()
+	record.Evaluation, record.ResultState, record.Reason, record.IsPartial = verdict.OK, verdict.Completed, nil, false
+	return record
+}
+
 func TestSchema(t *testing.T) {
-	for name, record := range map[string]verdict.Record{"full": full(), "bare": bare()} {
+	for name, record := range map[string]verdict.Record{"full": full(), "bare": bare(), "part": partRecord(), "good part": goodPart()} {
 		encoded, err := verdict.JSON(record)
 		if err != nil {
 			t.Fatal(err)
@@ -71,6 +88,19 @@ func TestSchema(t *testing.T) {
 		"unknown evaluation":   func(r *verdict.Record) { r.Evaluation = "Fine" },
 		"no sequence":          func(r *verdict.Record) { r.Sequence = 0 },
 		"unknown reason":       func(r *verdict.Record) { r.Evaluation, r.Reason = verdict.Undefined, &verdict.Reason{Code: "weather"} },
+		"a view of views":      func(r *verdict.Record) { r.SourceResultIDs = []string{ulid} },
+		"half a view":          func(r *verdict.Record) { r.IsPartial = true },
+		"a view of no recipe":  func(r *verdict.Record) { r.Recipe = verdict.Recipe{} },
+		"a view of no bundle":  func(r *verdict.Record) { r.Bundle = verdict.Bundle{} },
+		"a view of no method":  func(r *verdict.Record) { r.Method = verdict.Method{} },
+		"a view of no camera":  func(r *verdict.Record) { r.Camera = verdict.Camera{} },
+		"a part of nothing":    func(r *verdict.Record) { *r = goodPart(); r.SourceResultIDs = nil },
+		"a part of how many":   func(r *verdict.Record) { *r = goodPart(); r.ViewsExpected = nil },
+		"a part without id":    func(r *verdict.Record) { *r = goodPart(); r.Part.ID = nil },
+		"a part with a recipe": func(r *verdict.Record) { *r = goodPart(); r.Recipe.Name = "r" },
+		"a part with a score":  func(r *verdict.Record) { *r = goodPart(); r.AnomalyScore = new(float64) },
+		"half a good part":     func(r *verdict.Record) { *r = goodPart(); r.IsPartial = true },
+		"a part with context":  func(r *verdict.Record) { *r = goodPart(); r.Context = json.RawMessage(`{"a":1}`) },
 	} {
 		record := full()
 		change(&record)

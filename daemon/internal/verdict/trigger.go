@@ -27,6 +27,11 @@ type Start struct {
 	Recipe        *string         `json:"recipe"`
 	Purpose       *Purpose        `json:"purpose"`
 	View          *string         `json:"view"`
+	ParentID      *string         `json:"parent_id"`
+	Position      *string         `json:"position"`
+	ProductID     *string         `json:"product_id"`
+	OrderID       *string         `json:"order_id"`
+	CarrierID     *string         `json:"carrier_id"`
 	Context       json.RawMessage `json:"context"`
 	// Continuous starts what triggers by itself, a clock or a folder, instead of
 	// one inspection.
@@ -46,6 +51,7 @@ func ParseStart(payload []byte) (start Start, err error) {
 func (s *Start) check() error {
 	for key, text := range map[string]**string{
 		"part_id": &s.PartID, "measurement_id": &s.MeasurementID, "recipe": &s.Recipe, "view": &s.View, "command_id": &s.CommandID,
+		"parent_id": &s.ParentID, "position": &s.Position, "product_id": &s.ProductID, "order_id": &s.OrderID, "carrier_id": &s.CarrierID,
 	} {
 		if *text == nil {
 			continue
@@ -123,6 +129,7 @@ const (
 	RefusedUnknownRecipe RefusalCode = "unknown-recipe" // not configured, or not the prepared one
 	RefusedInvalid       RefusalCode = "invalid"        // the command cannot be understood
 	RefusedModel         RefusalCode = "model"          // the recipe's model cannot be loaded
+	RefusedAttempts      RefusalCode = "attempts"       // the part was inspected as often as it may be
 )
 
 // Refusal is why a command was refused, for machines and for people.
