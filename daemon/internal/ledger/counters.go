@@ -4,25 +4,44 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"gladd/daemon/internal/verdict"
 )
 
-// Counters of one source, from the ledger's beginning; they only grow.
+// Counters of one source, from the ledger's beginning; they only grow. Accepted,
+// Evaluations and Reasons are of production and reinspection; Refusals of all.
 type Counters struct {
-	Accepted    int64                         `json:"accepted"`
-	Evaluations map[verdict.Evaluation]int64  `json:"evaluations"`
-	Reasons     map[verdict.ReasonCode]int64  `json:"reasons"`
-	Refusals    map[verdict.RefusalCode]int64 `json:"refusals"`
+	Accepted    int64                               `json:"accepted"`
+	Evaluations map[verdict.Evaluation]int64        `json:"evaluations"`
+	Reasons     map[verdict.ReasonCode]int64        `json:"reasons"`
+	Refusals    map[verdict.RefusalCode]int64       `json:"refusals"`
+	Purposes    map[verdict.Purpose]PurposeCounters `json:"purposes"`
+}
+
+// PurposeCounters are of a purpose beside production.
+type PurposeCounters struct {
+	Accepted    int64                        `json:"accepted"`
+	Evaluations map[verdict.Evaluation]int64 `json:"evaluations"`
+}
+
+func noEvaluations() map[verdict.Evaluation]int64 {
+	return map[verdict.Evaluation]int64{verdict.OK: 0, verdict.NotOK: 0, verdict.NotDecidable: 0, verdict.Undefined: 0}
 }
 
 // Counters returns a source's counters.
 func (l *Ledger) Counters(source string) (counters Counters, err error) {
 	counters = Counters{
-		Evaluations: map[verdict.Evaluation]int64{verdict.OK: 0, verdict.NotOK: 0, verdict.NotDecidable: 0, verdict.Undefined: 0},
+		Evaluations: noEvaluations(),
 		Reasons:     map[verdict.ReasonCode]int64{},
 		Refusals:    map[verdict.RefusalCode]int64{},
+		Purposes:    map[verdict.Purpose]PurposeCounters{},
+	}
+	for _, purpose := range verdict.Purposes {
+		if !purpose.IsProduction() {
+			counters.Purposes[purpose] = PurposeCounters{Evaluations: noEvaluations()}
+		}
 	}
 	rows, err := l.reads.Query(`SELECT kind, name, count FROM counters WHERE source = ?`, source)
 	if err != nil {
@@ -33,6 +52,15 @@ func (l *Ledger) Counters(source string) (counters Counters, err error) {
 		var count int64
 		if err := rows.Scan(&kind, &name, &count); err != nil {
 			return counters, errors.Join(fmt.Errorf("ledger: counters of %s: %w", source, err), rows.Close())
+		}
+		if purpose, of, apart := strings.Cut(kind, "/"); apart {
+			if counted, known := counters.Purposes[verdict.Purpose(purpose)]; known && of == "trigger" {
+				counted.Accepted = count
+				counters.Purposes[verdict.Purpose(purpose)] = counted
+			} else if known {
+				counted.Evaluations[verdict.Evaluation(name)] = count
+			}
+			continue
 		}
 		switch kind {
 		case "trigger":
@@ -52,6 +80,27 @@ func (l *Ledger) Counters(source string) (counters Counters, err error) {
 		counters.Refusals[code] += count
 	}
 	return counters, nil
+}
+
+func (tx transaction) countOutcome(source string, record *verdict.Record, by int) error {
+	err := tx.countOf(source, record.Purpose, "evaluation", string(record.Evaluation), by)
+	if err != nil || record.Reason == nil || !record.Purpose.IsProduction() {
+		return err
+	}
+	return tx.count(source, "reason", string(record.Reason.Code), by)
+}
+
+// countOf counts for a purpose: production, or one apart.
+func (tx transaction) countOf(source string, purpose verdict.Purpose, kind, name string, by int) error {
+	if !purpose.IsProduction() {
+		kind = string(purpose) + "/" + kind
+	}
+	return tx.count(source, kind, name, by)
+}
+
+func (tx transaction) count(source, kind, name string, by int) error {
+	return tx.exec(`INSERT INTO counters (source, kind, name, count) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count`,
+		source, kind, name, by)
 }
 
 // refusals counts those that could not be written.

@@ -43,6 +43,7 @@ type Ledger struct {
 	stopped  bool
 
 	unsettled unsettled
+	parts     openParts
 
 	watching sync.Mutex
 	watchers map[int]func(source string)
@@ -104,6 +105,9 @@ func open(ctx context.Context, path string) (l *Ledger, err error) {
 	}
 	l.reads.SetMaxOpenConns(4)
 	if err := l.identify(ctx); err != nil {
+		return l, err
+	}
+	if err := l.loadParts(ctx); err != nil {
 		return l, err
 	}
 	go l.write()

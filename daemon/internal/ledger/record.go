@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,28 +18,58 @@ import (
 // and the reply, together. The draft must have its trigger id. If the command
 // was answered before, the first reply is returned and nothing is recorded.
 func (l *Ledger) Begin(source string, draft *verdict.Record) (reply verdict.Reply, repeated bool, err error) {
-	reply = verdict.Reply{CommandID: draft.CommandID, TriggerID: &draft.TriggerID, Accepted: true}
-	encoded, err := verdict.JSON(draft)
-	if err != nil {
-		return reply, false, err
-	}
+	return l.BeginView(source, draft, Rules{})
+}
+
+// BeginView is Begin by rules. It gives the draft its number among the attempts
+// at the same part, and its part of several views. A trigger beyond the limit
+// of attempts is refused here, and the refusal recorded: of two that come at
+// once only one may be the last.
+func (l *Ledger) BeginView(source string, draft *verdict.Record, rules Rules) (reply verdict.Reply, repeated bool, err error) {
+	var part joined
 	err = l.commit(func(tx transaction) error {
-		first, err := answer(tx, source, reply)
+		first, err := firstReply(tx, source, draft.CommandID)
 		if repeated = first != nil; repeated || err != nil {
 			if repeated {
 				reply = *first
 			}
 			return err
 		}
+		var refusal *verdict.Refusal
+		if part, refusal, err = l.place(tx, source, draft, rules); err != nil {
+			return err
+		}
+		if refusal != nil {
+			reply = verdict.Reply{CommandID: draft.CommandID, Reason: refusal}
+			return firstError(
+				func() error { return keepReply(tx, source, reply) },
+				func() error { return tx.count(source, "refusal", string(refusal.Code), 1) },
+			)
+		}
+		reply = verdict.Reply{CommandID: draft.CommandID, TriggerID: &draft.TriggerID, Accepted: true}
 		return firstError(
-			func() error {
-				return tx.exec(`INSERT INTO triggers (trigger_id, source, accepted, draft) VALUES (?, ?, ?, ?)`,
-					draft.TriggerID, source, draft.Times.Triggered.UnixMilli(), string(encoded))
-			},
-			func() error { return tx.count(source, "trigger", "accepted", 1) },
+			func() error { return keepReply(tx, source, reply) },
+			func() error { return insertTrigger(tx, source, draft, part.trigger()) },
 		)
 	})
+	l.joinedPart(part, err == nil)
 	return reply, repeated, err
+}
+
+func insertTrigger(tx transaction, source string, draft *verdict.Record, part *string) error {
+	encoded, err := verdict.JSON(draft)
+	if err != nil {
+		return err
+	}
+	return firstError(
+		func() error {
+			return tx.exec(`INSERT INTO triggers (trigger_id, source, accepted, draft, kind, part_id, measurement_id, view, purpose, attempt, part_trigger)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				draft.TriggerID, source, draft.Times.Triggered.UnixMilli(), string(encoded),
+				draft.Kind, draft.Part.ID, draft.MeasurementID, draft.View, draft.Purpose, draft.Attempt, part)
+		},
+		func() error { return tx.countOf(source, draft.Purpose, "trigger", "accepted", 1) },
+	)
 }
 
 // Refuse counts a refused trigger and keeps the reply, if the command had an
@@ -66,22 +98,36 @@ func (l *Ledger) Refuse(source string, reply verdict.Reply) (verdict.Reply, erro
 // answer keeps the reply to a command with an id. It returns the first reply,
 // if there was one before.
 func answer(tx transaction, source string, reply verdict.Reply) (first *verdict.Reply, err error) {
-	if reply.CommandID == nil {
+	if first, err = firstReply(tx, source, reply.CommandID); err != nil || first != nil {
+		return first, err
+	}
+	return nil, keepReply(tx, source, reply)
+}
+
+// firstReply is the reply that a command had before; nil: none, or it has no id.
+func firstReply(tx transaction, source string, commandID *string) (first *verdict.Reply, err error) {
+	if commandID == nil {
 		return nil, nil
 	}
 	var earlier []byte
-	switch err := tx.row(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, *reply.CommandID).Scan(&earlier); {
+	switch err := tx.row(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, *commandID).Scan(&earlier); {
 	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
 	case err != nil:
 		return nil, err
-	default:
-		return first, json.Unmarshal(earlier, &first)
+	}
+	return first, json.Unmarshal(earlier, &first)
+}
+
+func keepReply(tx transaction, source string, reply verdict.Reply) error {
+	if reply.CommandID == nil {
+		return nil
 	}
 	encoded, err := verdict.JSON(reply)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, tx.exec(`INSERT INTO commands (source, command_id, replied, reply) VALUES (?, ?, ?, ?)`,
+	return tx.exec(`INSERT INTO commands (source, command_id, replied, reply) VALUES (?, ?, ?, ?)`,
 		source, *reply.CommandID, time.Now().UnixMilli(), string(encoded))
 }
 
@@ -98,10 +144,11 @@ func (l *Ledger) Answered(source, commandID string) (reply *verdict.Reply, err e
 }
 
 // Finish records the end of a trigger: its terminal record with the sequence
-// that it is given here, and its place in the outbox, together. A record that
-// becomes durable only after the deadline becomes Undefined, reason deadline,
-// whatever it was; a zero deadline never passes. An image that was stored is
-// noted with it. After an error Finish may be called again with the record.
+// that it is given here, and its place in the outbox, together; and that of its
+// part, where it was the last view. A record that becomes durable only after
+// the deadline becomes Undefined, reason deadline, whatever it was; a zero
+// deadline never passes. An image that was stored is noted with it. After an
+// error Finish may be called again with the record.
 func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Time, image *StoredImage) error {
 	late := func() bool { return !deadline.IsZero() && time.Now().After(deadline) }
 	record.LedgerID = l.id
@@ -110,8 +157,8 @@ func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Tim
 	// Nobody may see the record before it is known whether its commit was in
 	// time.
 	l.unsettled.add(source, record.TriggerID)
-	written := false
-	err := l.commit(func(tx transaction) error {
+	written, part := false, ""
+	err := l.commit(func(tx transaction) (err error) {
 		if late() {
 			becomeLate(record)
 		}
@@ -120,32 +167,57 @@ func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Tim
 			return err
 		}
 		written = earlier != nil
-		if earlier != nil {
-			record.ResultID, record.Sequence = earlier.ResultID, earlier.Sequence
-			return amend(tx, source, earlier, record)
-		}
-		if err := insertResult(tx, source, record); err != nil {
+		if part, err = tx.complete(source, record); err != nil {
 			return err
 		}
-		return insertImage(tx, record, image)
+		if earlier != nil {
+			record.ResultID, record.Sequence = earlier.ResultID, earlier.Sequence
+			return l.amendView(tx, source, earlier, record, part)
+		}
+		return firstError(
+			func() error { return insertResult(tx, source, record) },
+			func() error { return insertImage(tx, record, image) },
+			func() error { part, err = l.completePart(tx, part, record); return err },
+		)
 	})
 	if err != nil {
 		if !written {
-			l.unsettled.remove(record.TriggerID)
+			l.settle(record.TriggerID, part)
 		}
 		return err
 	}
-	if late() && record.Evaluation != verdict.Undefined {
-		was := *record
+	was := *record
+	if late() {
 		becomeLate(record)
-		if err := l.commit(func(tx transaction) error { return amend(tx, source, &was, record) }); err != nil {
+	}
+	if record.Evaluation != was.Evaluation || part != "" && l.parts.get(part).passed() {
+		if err := l.commit(func(tx transaction) error { return l.amendView(tx, source, &was, record, part) }); err != nil {
 			// It stays unsettled: a late OK must not be seen.
 			return fmt.Errorf("%w; the record was written after its deadline and reads %s", err, was.Evaluation)
 		}
 	}
-	l.unsettled.remove(record.TriggerID)
+	l.settle(record.TriggerID, part)
 	l.tell(source)
 	return nil
+}
+
+// settle says that a record, and what it did to its part, are what they will be.
+func (l *Ledger) settle(triggerID, part string) {
+	l.unsettled.remove(triggerID)
+	if part != "" {
+		l.settlePart(part, triggerID)
+	}
+}
+
+// complete fills in what the trigger knows of a record, and returns its part;
+// empty: it has none.
+func (tx transaction) complete(source string, record *verdict.Record) (part string, err error) {
+	var named sql.NullString
+	if err := tx.row(`SELECT attempt, part_trigger FROM triggers WHERE trigger_id = ?`, record.TriggerID).Scan(&record.Attempt, &named); err != nil {
+		return "", fmt.Errorf("trigger %s: %w", record.TriggerID, err)
+	}
+	record.PreviousResultID, err = tx.previousResult(source, record)
+	return named.String, err
 }
 
 func findResult(tx transaction, triggerID string) (earlier *verdict.Record, err error) {
@@ -184,8 +256,8 @@ func insertResult(tx transaction, source string, record *verdict.Record) error {
 	finished := record.Times.Finished.UnixMilli()
 	return firstError(
 		func() error {
-			return tx.exec(`INSERT INTO results (result_id, trigger_id, source, sequence, evaluation, finished, record) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-				record.ResultID, record.TriggerID, source, record.Sequence, record.Evaluation, finished, string(encoded))
+			return tx.exec(`INSERT INTO results (result_id, trigger_id, source, sequence, evaluation, finished, record, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+				record.ResultID, record.TriggerID, source, record.Sequence, record.Evaluation, finished, string(encoded), digestOf(encoded))
 		},
 		func() error {
 			return tx.exec(`UPDATE triggers SET finished = 1, draft = '' WHERE trigger_id = ?`, record.TriggerID)
@@ -198,8 +270,15 @@ func insertResult(tx transaction, source string, record *verdict.Record) error {
 	)
 }
 
-// amend replaces a record that was committed too late and that nobody has
-// seen.
+// amendView replaces a record that was committed too late and that nobody has
+// seen, and that of its part, if there is one.
+func (l *Ledger) amendView(tx transaction, source string, was, record *verdict.Record, part string) error {
+	if err := amend(tx, source, was, record); err != nil || part == "" {
+		return err
+	}
+	return l.amendPart(tx, part, record, l.parts.get(part).passed())
+}
+
 func amend(tx transaction, source string, was, record *verdict.Record) error {
 	encoded, err := verdict.JSON(record)
 	if err != nil {
@@ -207,11 +286,18 @@ func amend(tx transaction, source string, was, record *verdict.Record) error {
 	}
 	return firstError(
 		func() error {
-			return tx.exec(`UPDATE results SET evaluation = ?, record = ? WHERE result_id = ?`, record.Evaluation, string(encoded), record.ResultID)
+			return tx.exec(`UPDATE results SET evaluation = ?, record = ?, digest = ? WHERE result_id = ?`,
+				record.Evaluation, string(encoded), digestOf(encoded), record.ResultID)
 		},
 		func() error { return tx.countOutcome(source, was, -1) },
 		func() error { return tx.countOutcome(source, record, 1) },
 	)
+}
+
+// digestOf is what shows that a record was not changed: its hex SHA-256.
+func digestOf(record []byte) string {
+	sum := sha256.Sum256(record)
+	return hex.EncodeToString(sum[:])
 }
 
 func firstError(steps ...func() error) error {
@@ -223,23 +309,12 @@ func firstError(steps ...func() error) error {
 	return nil
 }
 
-func (tx transaction) countOutcome(source string, record *verdict.Record, by int) error {
-	if err := tx.count(source, "evaluation", string(record.Evaluation), by); err != nil || record.Reason == nil {
-		return err
-	}
-	return tx.count(source, "reason", string(record.Reason.Code), by)
-}
-
-func (tx transaction) count(source, kind, name string, by int) error {
-	return tx.exec(`INSERT INTO counters (source, kind, name, count) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count`,
-		source, kind, name, by)
-}
-
 // Recover ends every trigger that an earlier run of the daemon left without a
 // record: Undefined, reason restarted, with its picture if that was stored. It
-// returns their number.
+// returns their number. Parts of several views stay open until their views are
+// done or their deadline passes.
 func (l *Ledger) Recover(now time.Time, images *Images) (recovered int, err error) {
-	rows, err := l.reads.Query(`SELECT source, draft FROM triggers WHERE finished = 0 ORDER BY source, rowid`)
+	rows, err := l.reads.Query(`SELECT source, draft FROM triggers WHERE finished = 0 AND kind <> ? ORDER BY source, rowid`, verdict.KindPart)
 	if err != nil {
 		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
 	}

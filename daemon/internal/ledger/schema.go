@@ -88,6 +88,8 @@ CREATE TABLE reviews (
 CREATE INDEX reviews_by_result ON reviews (result_id);
 `,
 	// 2: acknowledgements by the MES, parts of several views, attempts, digests.
+	// Counters of purposes beside production have the kinds PURPOSE/trigger and
+	// PURPOSE/evaluation.
 	`
 -- A trigger of kind part stands for the views of one part; its source is the
 -- part's, its record combines theirs. part_trigger names it at each view.
@@ -99,11 +101,18 @@ ALTER TABLE triggers ADD COLUMN purpose TEXT NOT NULL DEFAULT 'production';
 ALTER TABLE triggers ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE triggers ADD COLUMN part_trigger TEXT;
 ALTER TABLE triggers ADD COLUMN deadline INTEGER; -- of a part, Unix milliseconds
-UPDATE triggers SET (part_id, measurement_id, view, purpose, attempt) = (
-	SELECT record ->> '$.part.id', record ->> '$.measurement_id', record ->> '$.view', record ->> '$.purpose', record ->> '$.attempt'
-	FROM results WHERE results.trigger_id = triggers.trigger_id)
-	WHERE trigger_id IN (SELECT trigger_id FROM results);
-CREATE INDEX triggers_by_part ON triggers (source, part_id) WHERE part_id IS NOT NULL;
+ALTER TABLE triggers ADD COLUMN views TEXT;       -- of a part: the names of its views in order, a JSON list
+UPDATE triggers SET (part_id, measurement_id, view, purpose) = (
+	SELECT record ->> '$.part.id', record ->> '$.measurement_id', record ->> '$.view', record ->> '$.purpose' FROM (
+		SELECT coalesce((SELECT record FROM results WHERE results.trigger_id = triggers.trigger_id), triggers.draft) AS record))
+	WHERE draft <> '' OR trigger_id IN (SELECT trigger_id FROM results);
+-- Records of version 1 all say attempt 1; here the attempts go on.
+UPDATE triggers SET attempt = numbered.attempt FROM (
+	SELECT trigger_id AS id, row_number() OVER (PARTITION BY source, part_id, measurement_id, view,
+		CASE purpose WHEN 'reinspection' THEN 'production' ELSE purpose END ORDER BY rowid) AS attempt
+	FROM triggers WHERE part_id IS NOT NULL) AS numbered
+	WHERE triggers.trigger_id = numbered.id;
+CREATE INDEX triggers_by_part ON triggers (source, part_id, measurement_id, view, attempt) WHERE part_id IS NOT NULL;
 CREATE INDEX triggers_by_part_trigger ON triggers (part_trigger) WHERE part_trigger IS NOT NULL;
 
 -- Hex SHA-256 of the record; empty for those of earlier versions.

@@ -3,26 +3,46 @@ package ledger
 import "sync"
 
 // unsettled are the triggers whose records may still be amended; see Finish.
+// The record of a part may be as long as those of its views may: each of them
+// holds it.
 type unsettled struct {
 	mutex    sync.Mutex
-	triggers map[string]string // source by trigger id
-	added    int64             // since the beginning
+	triggers map[string]unsettledTrigger // by trigger id
+	added    int64                       // since the beginning
 }
 
-func (u *unsettled) add(source, triggerID string) {
+type unsettledTrigger struct {
+	source string
+	by     map[string]bool // the trigger ids of those that hold it
+}
+
+func (u *unsettled) add(source, triggerID string) { u.hold(source, triggerID, triggerID) }
+
+func (u *unsettled) remove(triggerID string) { u.release(triggerID, triggerID) }
+
+// hold makes a trigger unsettled on behalf of another.
+func (u *unsettled) hold(source, triggerID, by string) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	if u.triggers == nil {
-		u.triggers = map[string]string{}
+		u.triggers = map[string]unsettledTrigger{}
 	}
-	u.triggers[triggerID] = source
+	if u.triggers[triggerID].by == nil {
+		u.triggers[triggerID] = unsettledTrigger{source: source, by: map[string]bool{}}
+	}
+	u.triggers[triggerID].by[by] = true
 	u.added++
 }
 
-func (u *unsettled) remove(triggerID string) {
+// release ends a hold.
+func (u *unsettled) release(triggerID, by string) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	delete(u.triggers, triggerID)
+	held := u.triggers[triggerID]
+	delete(held.by, by)
+	if len(held.by) == 0 {
+		delete(u.triggers, triggerID)
+	}
 }
 
 // read reads records, unless some of those asked for are unsettled. What was
@@ -46,8 +66,8 @@ func (u *unsettled) read(asked func(source, triggerID string) bool, read func() 
 func (u *unsettled) settled(asked func(source, triggerID string) bool) (added int64, settled bool) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	for triggerID, source := range u.triggers {
-		if asked(source, triggerID) {
+	for triggerID, trigger := range u.triggers {
+		if asked(trigger.source, triggerID) {
 			return u.added, false
 		}
 	}

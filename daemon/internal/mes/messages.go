@@ -88,26 +88,11 @@ type Disk struct {
 type Counters struct {
 	LedgerID string `json:"ledger_id"`
 	ledger.Counters
-	Purposes map[verdict.Purpose]PurposeCounters `json:"purposes"` // those that are no production
-	Session  int64                               `json:"session"`
-}
-
-// PurposeCounters count the triggers of one purpose.
-type PurposeCounters struct {
-	Accepted    int64                        `json:"accepted"`
-	Evaluations map[verdict.Evaluation]int64 `json:"evaluations"`
+	Session int64 `json:"session"`
 }
 
 // with gives every message the session that it is published in.
 func (s Snapshot) with(session int64) Snapshot {
-	if s.Counters.Purposes == nil {
-		s.Counters.Purposes = map[verdict.Purpose]PurposeCounters{}
-		for _, purpose := range []verdict.Purpose{verdict.Challenge, verdict.MSA, verdict.Setup} {
-			s.Counters.Purposes[purpose] = PurposeCounters{
-				Evaluations: map[verdict.Evaluation]int64{verdict.OK: 0, verdict.NotOK: 0, verdict.NotDecidable: 0, verdict.Undefined: 0},
-			}
-		}
-	}
 	s.States = slices.Clone(s.States)
 	for i := range s.States {
 		s.States[i].Session = session
