@@ -17,7 +17,7 @@ import (
 	"gladd/internal/strictyaml"
 )
 
-// name is the form of the names of sites, lines, boxes, stations and recipes:
+// name is the form of the names of sites, lines, boxes, stations, parts and recipes:
 // they become levels of MQTT topics and parts of URLs.
 var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
@@ -94,6 +94,7 @@ func (c *Config) check(document *strictyaml.Document) error {
 		checks.name("box", c.Box)
 	}
 	c.checkStations(checks)
+	c.checkParts(checks)
 	c.checkRecipes(checks)
 	c.checkEngines(checks)
 	c.checkLedger(checks)
@@ -131,6 +132,7 @@ func (c *Config) checkStations(checks *checker) {
 		if station.Queue < 0 || station.Queue > maxQueue {
 			checks.refuse(key+"queue", "expected 0 to %d, found %d", maxQueue, station.Queue)
 		}
+		checks.attempts(key+"attempts", station.Attempts)
 	}
 }
 

@@ -13,6 +13,7 @@ type Config struct {
 	Line     string            `yaml:"line"`
 	Box      string            `yaml:"box"` // the host's name where absent
 	Stations []Station         `yaml:"stations"`
+	Parts    []Part            `yaml:"parts"`
 	Recipes  map[string]Recipe `yaml:"recipes"`
 	Engines  Engines           `yaml:"engines"`
 	Ledger   Ledger            `yaml:"ledger"`
@@ -32,6 +33,8 @@ type Station struct {
 	Deadline Duration `yaml:"deadline"`
 	// Queue is the number of captured frames that may wait.
 	Queue int `yaml:"queue"`
+	// Attempts is how often the same part may be inspected; 0: without limit.
+	Attempts int `yaml:"attempts"`
 }
 
 // Camera says where frames come from.

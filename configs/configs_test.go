@@ -105,6 +105,7 @@ func TestErrors(t *testing.T) {
 		"interval of nothing":   {replace("recipe: r,", "recipe: r, trigger: {kind: interval, every: 0s},"), "f.yaml:4: stations.0.trigger.every: expected at least 10ms, found 0s"},
 		"every without need":    {replace("recipe: r,", "recipe: r, trigger: {kind: mqtt, every: 1s},"), "f.yaml:4: stations.0.trigger.every: belongs to triggers of kind interval or folder; this one is mqtt"},
 		"folder trigger":        {replace(`recipe: r, camera: {source: "folder:pictures"}`, `recipe: r, trigger: {kind: folder}, camera: {source: "v4l2:/dev/video0"}`), `f.yaml:4: stations.0.trigger.kind: a folder trigger needs a folder:DIR camera, found "v4l2:/dev/video0"`},
+		"attempts below none":   {replace("recipe: r,", "recipe: r, attempts: -1,"), "f.yaml:4: stations.0.attempts: expected 0 (without limit) to 1000, found -1"},
 		"deadline of nothing":   {replace("recipe: r,", "recipe: r, deadline: 0s,"), "f.yaml:4: stations.0.deadline: expected 10ms to 10m0s, found 0s"},
 		"tensorrt":              {minimal + "engines: {backend: tensorrt, tensorrt_library: none.so}\n", "f.yaml:7: engines.tensorrt_library: no such file: " + dir + "/none.so"},
 		"library":               {minimal + "engines: {onnxruntime_library: none.so}\n", "f.yaml:7: engines.onnxruntime_library: no such file: " + dir + "/none.so"},
@@ -154,7 +155,11 @@ func TestLoadFile(t *testing.T) {
 	}
 }
 
-var commented = regexp.MustCompile(`(?m)^( *)#([a-z_0-9]+:)`)
+var (
+	commented = regexp.MustCompile(`(?m)^( *)#((?:- )?[a-z_0-9]+:)`)
+	// shownParts are an example: there are none by default.
+	shownParts = regexp.MustCompile(`(?ms)^parts:.*?\n\n`)
+)
 
 // The shipped file is right as it is, shows every key, and shows the defaults.
 func TestShipped(t *testing.T) {
@@ -173,6 +178,20 @@ func TestShipped(t *testing.T) {
 			t.Errorf("%s is not shown", key)
 		}
 	}
+	example := shownParts.FindString(text)
+	if _, err := parse("parts", dir, []byte(minimal+`box: b
+`+example)); err == nil || !strings.Contains(err.Error(), `expected the name of a station (st-01), found "st-02"`) {
+		t.Errorf("the parts shown are read, and lack a station here: found %v", err)
+	}
+	withBoth := strings.Replace(minimal, "recipes:", `  - {name: st-02, recipe: r, camera: {source: "folder:pictures"}}`+"\nrecipes:", 1)
+	withParts, err := parse("parts", dir, []byte(withBoth+example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Part{{Name: "housing", Views: map[string]string{"front": "st-01", "back": "st-02"}, Deadline: Duration(10 * time.Second)}}; !reflect.DeepEqual(withParts.Parts, want) {
+		t.Errorf("want %+v, found %+v", want, withParts.Parts)
+	}
+	text = strings.Replace(text, example, "", 1)
 	// With every key given, those that only go with others are taken out again.
 	text = strings.NewReplacer(
 		`every: 1s`, `# every`, `plans: [short-tail, latest-first, exact]`, `# plans`, `dir: ""`, `# dir`, `box: box-01`, "box: "+asShipped.Box,
@@ -184,6 +203,51 @@ func TestShipped(t *testing.T) {
 	}
 	if !reflect.DeepEqual(asShipped, uncommented) {
 		t.Errorf("the defaults shown are not those that hold:\n%+v\n%+v", uncommented, asShipped)
+	}
+}
+
+func TestParts(t *testing.T) {
+	dir := workplace(t)
+	stations := `site: p
+line: l
+stations:
+  - {name: st-01, recipe: r, camera: {source: "folder:pictures"}, attempts: 3}
+  - {name: st-02, recipe: r, camera: {source: "folder:pictures"}}
+  - {name: by-clock, recipe: r, camera: {source: "folder:pictures"}, trigger: {kind: interval}}
+  - {name: by-folder, recipe: r, camera: {source: "folder:pictures"}, trigger: {kind: folder}}
+recipes: {r: {bundle: model}}
+`
+	config, err := parse("f.yaml", dir, []byte(stations+"parts: [{name: housing, views: {right: st-02, left: st-02, front: st-01}, attempts: 2}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := config.PartOf("st-02")
+	if part == nil || part.Deadline != Duration(10*time.Second) || part.Attempts != 2 || config.Stations[0].Attempts != 3 {
+		t.Fatalf("found %+v", part)
+	}
+	if all, here := strings.Join(part.ViewNames(""), " "), strings.Join(part.ViewNames("st-02"), " "); all != "front left right" || here != "left right" {
+		t.Errorf("found %s, %s", all, here)
+	}
+	if config.PartOf("by-clock") != nil {
+		t.Error("it has no part")
+	}
+	for name, test := range map[string]struct{ parts, want string }{
+		"no name":           {"{views: {a: st-01}}", `parts.0.name: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found ""`},
+		"name of a station": {"{name: st-02, views: {a: st-01}}", `parts.0.name: expected a name of its own, found "st-02", which is also a station`},
+		"name of two":       {"{name: x, views: {a: st-01}}, {name: x, views: {a: st-02}}", `parts.1.name: expected a name of its own, found "x", which is also parts.0`},
+		"no views":          {"{name: x}", "parts.0.views: expected the part's views and their stations, such as {front: st-01, back: st-02}, found none"},
+		"view of no form":   {"{name: x, views: {a b: st-01}}", `parts.0.views.a b: expected a name of 1 to 64 letters, digits, - and _ that begins with a letter or digit, found "a b"`},
+		"no such station":   {"{name: x, views: {a: st-03}}", `parts.0.views.a: expected the name of a station (by-clock, by-folder, st-01, st-02), found "st-03"`},
+		"station of two":    {"{name: x, views: {a: st-01}}, {name: y, views: {a: st-01}}", "parts.1.views.a: station st-01 sees views of part x already; a station belongs to one part"},
+		"by the clock":      {"{name: x, views: {a: by-clock}}", "parts.0.views.a: station by-clock is triggered by interval, which gives no part id; a part of several views needs mqtt or http"},
+		"by a folder":       {"{name: x, views: {a: by-folder}}", "parts.0.views.a: station by-folder is triggered by folder, which gives no part id; a part of several views needs mqtt or http"},
+		"deadline":          {"{name: x, views: {a: st-01}, deadline: 11m}", "parts.0.deadline: expected 10ms to 10m0s, found 11m0s"},
+		"attempts":          {"{name: x, views: {a: st-01}, attempts: -1}", "parts.0.attempts: expected 0 (without limit) to 1000, found -1"},
+		"unknown key":       {"{name: x, view: {a: st-01}}", "parts.0.view: unknown key"},
+	} {
+		if _, err := parse("f.yaml", dir, []byte(stations+"parts: ["+test.parts+"]\n")); err == nil || err.Error() != "f.yaml:9: "+test.want {
+			t.Errorf("%s: want  f.yaml:9: %s\nfound %v", name, test.want, err)
+		}
 	}
 }
 

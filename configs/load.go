@@ -112,6 +112,11 @@ func (c *Config) complete(document *strictyaml.Document) error {
 			}
 		}
 	}
+	for i := range c.Parts {
+		if !document.Has(fmt.Sprintf("parts.%d.deadline", i)) {
+			c.Parts[i].Deadline = Duration(10 * time.Second)
+		}
+	}
 	for name, recipe := range c.Recipes {
 		if !document.Has("recipes." + name + ".mode") {
 			recipe.Mode = "adaptive"
