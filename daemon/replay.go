@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,6 +170,10 @@ func (c *replayCommand) read(ctx context.Context, query ledger.Query) ([]ledger.
 	for _, result := range results {
 		found[result.Record.ResultID] = true
 	}
+	// A part of several views has no picture; its views are inspected again.
+	results = slices.DeleteFunc(results, func(result ledger.Result) bool {
+		return result.Record.Kind == verdict.KindPart && len(query.ResultIDs) == 0
+	})
 	for _, id := range query.ResultIDs {
 		if !found[id] {
 			return nil, fmt.Errorf("ledger %s: no result %s (of that station and time); verdicts carry it as result_id, and those older than ledger.keep are gone", c.Ledger, id)

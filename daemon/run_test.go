@@ -287,8 +287,8 @@ func TestHTTP(t *testing.T) {
 	}
 	_, metrics := p.get("GET", "/metrics", "")
 	for _, want := range []string{
-		`gladd_triggers_total{station="st-01"} 3`, `gladd_refusals_total{reason="invalid",station="st-01"} 2`,
-		`gladd_verdicts_total{evaluation="OK",station="st-01"}`, `gladd_verdict_reasons_total{reason="anomaly",station="st-01"}`,
+		`gladd_triggers_total{purpose="production",station="st-01"} 3`, `gladd_refusals_total{reason="invalid",station="st-01"} 2`,
+		`gladd_verdicts_total{evaluation="OK",purpose="production",station="st-01"}`, `gladd_verdict_reasons_total{reason="anomaly",station="st-01"}`,
 		`gladd_outbox_length{station="st-01"}`, `gladd_queue_length{station="st-01"}`, `gladd_stage_seconds_count{stage="compare",station="st-01"}`,
 		`gladd_mqtt_connected 1`, `gladd_station_ready{station="st-01"} 1`,
 	} {

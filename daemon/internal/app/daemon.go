@@ -62,6 +62,7 @@ type daemon struct {
 	recipes  *recipes
 	turns    *station.Turns
 	stations []*station.Station
+	parts    *station.Parts
 	gpu      *gpumon.Monitor
 	metrics  *web.Metrics
 	web      *web.Server
@@ -109,6 +110,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if recovered > 0 {
 		d.log.Warn("triggers of an earlier run had no record; they are Undefined now", "count", recovered)
 	}
+	d.parts = station.NewParts(d.ledger, d.finished, d.log)
 	d.gpu = gpumon.New(gpumon.Options{Monitor: d.config.GPU.Monitor, Interval: time.Duration(d.config.GPU.Interval), Log: d.log})
 	d.gpu.Run(ctx)
 	if err := d.openStations(ctx); err != nil {
@@ -121,6 +123,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err := d.openWeb(); err != nil {
 		return FaultError{err}
 	}
+	d.parts.Run()
 	for _, each := range d.stations {
 		each.Run() //nolint:contextcheck // it ends by Stop, not with ctx
 	}
@@ -274,6 +277,8 @@ func (d *daemon) stationOptions(config configs.Station, recipe string, model sta
 		Keep:       keep,
 		Deadline:   time.Duration(config.Deadline),
 		Queue:      config.Queue,
+		Attempts:   config.Attempts,
+		Part:       d.partOf(config),
 		Finished:   d.finished,
 		Acquired:   func(taken station.Acquired) { d.acquired(config.Name, taken) },
 		Changed:    d.changed,
@@ -411,6 +416,9 @@ func (d *daemon) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), longest+endTimeout)
 	defer cancel()
 	errs = append(errs, d.stopStations(ctx))
+	if d.parts != nil {
+		d.parts.Close()
+	}
 	if d.mes != nil {
 		drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()

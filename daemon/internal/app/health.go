@@ -173,6 +173,11 @@ func (d *daemon) metricsSource() web.MetricsSource {
 				observed.Counters, observed.Outbox = counters, waiting.Count
 				all = append(all, observed)
 			}
+			for _, part := range d.config.Parts {
+				if observed, err := d.observedPart(part.Name); err == nil {
+					all = append(all, observed)
+				}
+			}
 			return all
 		},
 		GPUs:      d.observedGPUs,

@@ -26,11 +26,33 @@ type report struct {
 	log      *slog.Logger
 
 	mutex  sync.Mutex
-	counts map[verdict.Evaluation]int
+	counts map[group]map[verdict.Evaluation]int
+}
+
+// group is what is counted together.
+type group struct {
+	kind    string          // verdict.KindView or verdict.KindPart
+	purpose verdict.Purpose // production for reinspection, too
+}
+
+func groupOf(record *verdict.Record) group {
+	return group{record.Kind, record.Purpose.Group()[0]}
+}
+
+// words name a group beside the production views.
+func (g group) words() string {
+	words := "verdicts"
+	if g.kind == verdict.KindPart {
+		words += " on parts of several views"
+	}
+	if !g.purpose.IsProduction() {
+		words += ", purpose " + string(g.purpose)
+	}
+	return words
 }
 
 func newReport(options RunOptions) *report {
-	return &report{out: options.Print, traceDir: options.TraceDir, log: options.Log, counts: map[verdict.Evaluation]int{}}
+	return &report{out: options.Print, traceDir: options.TraceDir, log: options.Log, counts: map[group]map[verdict.Evaluation]int{}}
 }
 
 // verdict tells of one.
@@ -46,6 +68,12 @@ func (r *report) verdict(name string, finished station.Finished) {
 	if record.Part.ID != nil {
 		attributes = append(attributes, "part_id", *record.Part.ID)
 	}
+	if record.Kind == verdict.KindPart {
+		attributes = append(attributes, "kind", record.Kind)
+	}
+	if !record.Purpose.IsProduction() {
+		attributes = append(attributes, "purpose", record.Purpose)
+	}
 	if record.Reason != nil {
 		attributes = append(attributes, "reason", record.Reason.Code, "detail", record.Reason.Detail)
 	}
@@ -57,7 +85,11 @@ func (r *report) verdict(name string, finished station.Finished) {
 
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	r.counts[record.Evaluation]++
+	of := groupOf(record)
+	if r.counts[of] == nil {
+		r.counts[of] = map[verdict.Evaluation]int{}
+	}
+	r.counts[of][record.Evaluation]++
 	if r.out != nil {
 		r.print(name, finished)
 	}
@@ -74,6 +106,8 @@ func (r *report) print(name string, finished station.Finished) {
 	var line strings.Builder
 	fmt.Fprintf(&line, "%s  %-10s %-12s", record.Times.Finished.Local().Format("15:04:05"), name, record.Evaluation)
 	switch {
+	case record.Kind == verdict.KindPart:
+		fmt.Fprintf(&line, "  %d of %d views", len(record.SourceResultIDs), *record.ViewsExpected)
 	case record.AnomalyScore != nil && record.ImageThreshold != nil:
 		fmt.Fprintf(&line, "  score %.4f, threshold %.4f", *record.AnomalyScore, *record.ImageThreshold)
 	case record.AnomalyScore != nil:
@@ -87,6 +121,9 @@ func (r *report) print(name string, finished station.Finished) {
 	}
 	if record.Reason != nil && record.Reason.Code != verdict.ReasonAnomaly {
 		fmt.Fprintf(&line, "  (%s)", record.Reason.Code)
+	}
+	if !record.Purpose.IsProduction() {
+		fmt.Fprintf(&line, "  [%s]", record.Purpose)
 	}
 	fmt.Fprintln(r.out, line.String())
 }
@@ -122,18 +159,39 @@ func (r *report) writeOverlay(name string, finished station.Finished) error {
 	return renameio.WriteFile(path, picture.Bytes(), 0o644)
 }
 
-// summary writes the last line.
+// summary writes the last lines: production, and what is beside it.
 func (r *report) summary() {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	total := 0
-	for _, count := range r.counts {
+	production := group{verdict.KindView, verdict.Production}
+	counts, total := r.counts[production], r.total(production)
+	attributes := []any{"verdicts", total, "ok", counts[verdict.OK], "not_ok", counts[verdict.NotOK],
+		"not_decidable", counts[verdict.NotDecidable], "undefined", counts[verdict.Undefined]}
+	lines := "\n" + lineOf(total, "verdicts", counts)
+	for _, kind := range []string{verdict.KindView, verdict.KindPart} {
+		for _, purpose := range verdict.Purposes {
+			of := group{kind, purpose}
+			if of == production || r.counts[of] == nil {
+				continue
+			}
+			attributes = append(attributes, kind+"s_"+string(purpose), r.total(of))
+			lines += lineOf(r.total(of), of.words(), r.counts[of])
+		}
+	}
+	r.log.Info("ended", attributes...)
+	if r.out != nil {
+		fmt.Fprintf(r.out, "%s", lines)
+	}
+}
+
+func (r *report) total(of group) (total int) {
+	for _, count := range r.counts[of] {
 		total += count
 	}
-	r.log.Info("ended", "verdicts", total, "ok", r.counts[verdict.OK], "not_ok", r.counts[verdict.NotOK],
-		"not_decidable", r.counts[verdict.NotDecidable], "undefined", r.counts[verdict.Undefined])
-	if r.out != nil {
-		fmt.Fprintf(r.out, "\n%d verdicts: %d OK, %d NotOK, %d NotDecidable, %d Undefined\n", total,
-			r.counts[verdict.OK], r.counts[verdict.NotOK], r.counts[verdict.NotDecidable], r.counts[verdict.Undefined])
-	}
+	return total
+}
+
+func lineOf(total int, words string, counts map[verdict.Evaluation]int) string {
+	return fmt.Sprintf("%d %s: %d OK, %d NotOK, %d NotDecidable, %d Undefined\n", total, words,
+		counts[verdict.OK], counts[verdict.NotOK], counts[verdict.NotDecidable], counts[verdict.Undefined])
 }

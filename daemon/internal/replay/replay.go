@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"gladd/capture"
 	"gladd/daemon/internal/inspection"
@@ -130,6 +131,9 @@ func compare(ctx context.Context, options Options, result *ledger.Result) Compar
 // inspect inspects a record's picture again.
 func inspect(ctx context.Context, options Options, result *ledger.Result) (*Finding, error) {
 	record := &result.Record
+	if record.Kind == verdict.KindPart {
+		return nil, fmt.Errorf("a part of several views has no picture; name the results of its views: %s", strings.Join(record.SourceResultIDs, " "))
+	}
 	if record.Image == nil {
 		return nil, errors.New("there was no picture")
 	}

@@ -21,6 +21,9 @@ func (s *Station) Start(start verdict.Start, received time.Time, file string) ve
 	if reply, answered := s.answered(verdict.Command{CommandID: start.CommandID}); answered {
 		return reply
 	}
+	if err := s.options.Part.choose(&start); err != nil {
+		return s.refuse(start.CommandID, verdict.RefusedInvalid, err.Error())
+	}
 	if code, detail := s.decide(start); code != "" {
 		return s.refuse(start.CommandID, code, detail)
 	}
@@ -61,12 +64,16 @@ func (s *Station) accept(start verdict.Start, received time.Time, file string) v
 		deadline:  received.Add(s.options.Deadline),
 		file:      file,
 	}
-	reply, repeated, err := s.options.Ledger.Begin(s.source, &accepted.draft)
+	reply, repeated, err := s.begin(accepted)
 	s.status.fault(faultLedger, err)
 	if err != nil {
 		return s.refuse(start.CommandID, verdict.RefusedLedger, "the trigger cannot be recorded: "+err.Error())
 	}
 	if repeated {
+		return reply
+	}
+	if !reply.Accepted { // the ledger counted the attempts, and has counted this
+		s.refused.tell(s.options.Log, s.options.Name, reply.Reason.Code, reply.Reason.Detail)
 		return reply
 	}
 	s.refused.over(s.options.Log, s.options.Name)
@@ -133,9 +140,9 @@ func (s *Station) draft(start verdict.Start, received time.Time, model *prepared
 		TriggerID:      ulid.Make().String(),
 		CommandID:      start.CommandID,
 		LedgerID:       s.options.Ledger.ID(),
-		Kind:           "view",
+		Kind:           verdict.KindView,
 		View:           start.View,
-		Attempt:        1,
+		Part:           fieldsOf(start),
 		MeasurementID:  start.MeasurementID,
 		Purpose:        verdict.Production,
 		IsSimulated:    s.options.Simulated,
@@ -150,10 +157,6 @@ func (s *Station) draft(start verdict.Start, received time.Time, model *prepared
 		Context:        start.Context,
 		Times:          verdict.Times{Triggered: verdict.Time{Time: s.options.Wall().Add(-time.Since(received))}},
 		Clock:          s.options.Clock(),
-	}
-	if start.PartID != nil {
-		byTrigger := "trigger"
-		record.Part.ID, record.Part.IDSource = start.PartID, &byTrigger
 	}
 	if start.Purpose != nil {
 		record.Purpose = *start.Purpose

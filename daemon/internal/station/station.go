@@ -75,6 +75,8 @@ type Options struct {
 	Keep     KeepImages
 	Deadline time.Duration // from the trigger to the durable record
 	Queue    int           // frames that may wait
+	Attempts int           // limit for the same part; 0: none
+	Part     *Part         // of several views, that the station sees; nil: none
 
 	// Finished hears of every terminal record, after it became durable. It must
 	// not keep the outcome, whose memory the next one may get.

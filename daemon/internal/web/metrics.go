@@ -12,7 +12,9 @@ import (
 
 // Observed is what the metrics ask of a station when they are read.
 type Observed struct {
-	Station     string
+	Station string
+	// IsPart says that it is a part of several views, which has no queue.
+	IsPart      bool
 	Counters    ledger.Counters
 	Outbox      int64
 	Outstanding int // accepted triggers without a record
@@ -80,9 +82,9 @@ func (m *Metrics) Observe(station string, record *verdict.Record) {
 }
 
 var (
-	triggersDesc  = prometheus.NewDesc("gladd_triggers_total", "Accepted triggers.", []string{"station"}, nil)
-	verdictsDesc  = prometheus.NewDesc("gladd_verdicts_total", "Terminal records by evaluation.", []string{"station", "evaluation"}, nil)
-	reasonsDesc   = prometheus.NewDesc("gladd_verdict_reasons_total", "Terminal records that are not OK, by reason.", []string{"station", "reason"}, nil)
+	triggersDesc  = prometheus.NewDesc("gladd_triggers_total", "Accepted triggers; purpose production has those of reinspection, too.", []string{"station", "purpose"}, nil)
+	verdictsDesc  = prometheus.NewDesc("gladd_verdicts_total", "Terminal records by evaluation; purpose production has those of reinspection, too.", []string{"station", "purpose", "evaluation"}, nil)
+	reasonsDesc   = prometheus.NewDesc("gladd_verdict_reasons_total", "Terminal records of production and reinspection that are not OK, by reason.", []string{"station", "reason"}, nil)
 	refusalsDesc  = prometheus.NewDesc("gladd_refusals_total", "Refused triggers by reason.", []string{"station", "reason"}, nil)
 	outboxDesc    = prometheus.NewDesc("gladd_outbox_length", "Verdicts that the MES does not have yet.", []string{"station"}, nil)
 	queueDesc     = prometheus.NewDesc("gladd_queue_length", "Accepted triggers that have no record yet.", []string{"station"}, nil)
@@ -126,9 +128,15 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for _, station := range c.source.Stations() {
 		name := station.Station
-		send(triggersDesc, prometheus.CounterValue, float64(station.Counters.Accepted), name)
-		for evaluation, count := range station.Counters.Evaluations {
-			send(verdictsDesc, prometheus.CounterValue, float64(count), name, string(evaluation))
+		counted := func(purpose verdict.Purpose, accepted int64, evaluations map[verdict.Evaluation]int64) {
+			send(triggersDesc, prometheus.CounterValue, float64(accepted), name, string(purpose))
+			for evaluation, count := range evaluations {
+				send(verdictsDesc, prometheus.CounterValue, float64(count), name, string(purpose), string(evaluation))
+			}
+		}
+		counted(verdict.Production, station.Counters.Accepted, station.Counters.Evaluations)
+		for purpose, counters := range station.Counters.Purposes {
+			counted(purpose, counters.Accepted, counters.Evaluations)
 		}
 		for reason, count := range station.Counters.Reasons {
 			send(reasonsDesc, prometheus.CounterValue, float64(count), name, string(reason))
@@ -137,6 +145,9 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 			send(refusalsDesc, prometheus.CounterValue, float64(count), name, string(reason))
 		}
 		send(outboxDesc, prometheus.GaugeValue, float64(station.Outbox), name)
+		if station.IsPart {
+			continue
+		}
 		send(queueDesc, prometheus.GaugeValue, float64(station.Outstanding), name)
 		send(readyDesc, prometheus.GaugeValue, flag(station.Ready), name)
 	}

@@ -22,8 +22,11 @@ func TestMetrics(t *testing.T) {
 					Evaluations: map[verdict.Evaluation]int64{verdict.OK: 5},
 					Reasons:     map[verdict.ReasonCode]int64{verdict.ReasonCamera: 2},
 					Refusals:    map[verdict.RefusalCode]int64{verdict.RefusedBusy: 4},
+					Purposes: map[verdict.Purpose]ledger.PurposeCounters{
+						verdict.Challenge: {Accepted: 3, Evaluations: map[verdict.Evaluation]int64{verdict.NotOK: 2}},
+					},
 				},
-			}}
+			}, {Station: "housing", IsPart: true, Outbox: 1, Counters: ledger.Counters{Accepted: 6}}}
 		},
 		GPUs: func() []ObservedGPU {
 			return []ObservedGPU{{Index: 1, Values: map[string]float64{"temperature_celsius": 61, "throttled": 0}}}
@@ -47,7 +50,10 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`gladd_build_info{version="gladd 1"} 1`, `gladd_triggers_total{station="st-01"} 7`, `gladd_verdicts_total{evaluation="OK",station="st-01"} 5`,
+		`gladd_build_info{version="gladd 1"} 1`, `gladd_triggers_total{purpose="production",station="st-01"} 7`,
+		`gladd_verdicts_total{evaluation="OK",purpose="production",station="st-01"} 5`,
+		`gladd_triggers_total{purpose="challenge",station="st-01"} 3`, `gladd_verdicts_total{evaluation="NotOK",purpose="challenge",station="st-01"} 2`,
+		`gladd_triggers_total{purpose="production",station="housing"} 6`, `gladd_outbox_length{station="housing"} 1`,
 		`gladd_verdict_reasons_total{reason="camera",station="st-01"} 2`, `gladd_refusals_total{reason="busy",station="st-01"} 4`,
 		`gladd_outbox_length{station="st-01"} 3`, `gladd_queue_length{station="st-01"} 2`, `gladd_station_ready{station="st-01"} 1`,
 		`gladd_mqtt_connected 0`, `gladd_gpu_temperature_celsius{gpu="1"} 61`, `gladd_gpu_throttled{gpu="1"} 0`,
@@ -57,7 +63,9 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	if strings.Contains(string(content), "gladd_gpu_power_watts{") {
-		t.Error("what cannot be read is absent")
+	for _, not := range []string{"gladd_gpu_power_watts{", `gladd_queue_length{station="housing"}`, `gladd_station_ready{station="housing"}`} {
+		if strings.Contains(string(content), not) {
+			t.Errorf("what is not there is absent: found %s", not)
+		}
 	}
 }

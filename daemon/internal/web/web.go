@@ -199,7 +199,7 @@ func statusOf(code verdict.RefusalCode) int {
 	switch code {
 	case verdict.RefusedInvalid:
 		return http.StatusBadRequest
-	case verdict.RefusedUnknownRecipe, verdict.RefusedExpired, verdict.RefusedModel:
+	case verdict.RefusedUnknownRecipe, verdict.RefusedExpired, verdict.RefusedModel, verdict.RefusedAttempts:
 		return http.StatusConflict
 	}
 	return http.StatusServiceUnavailable
