@@ -43,6 +43,7 @@ type cli struct {
 	Bench     benchCommand     `cmd:"" help:"Measure what a model costs on this machine, and what its plans leave of the verdicts."`
 	Engines   enginesCommand   `cmd:"" help:"Build TensorRT engines for this GPU, and look after those that are there."`
 	Line      lineCommand      `cmd:"" help:"Write pictures of a virtual line's parts, good and defective, with masks."`
+	Mes       mesCommand       `cmd:"" help:"Print what an MES must know: JSON Schemas and an AsyncAPI document."`
 	Config    configCommand    `cmd:"" help:"Look after configuration files."`
 	Version   versionCommand   `cmd:"" help:"Print versions and where the runtime libraries were found."`
 }
