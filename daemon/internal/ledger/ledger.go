@@ -29,6 +29,7 @@ type Options struct {
 // Ledger is an open ledger. Its methods are safe for concurrent use.
 type Ledger struct {
 	id         string
+	path       string
 	lock       *os.File
 	background context.Context // of writes
 
@@ -38,12 +39,16 @@ type Ledger struct {
 	pending chan *operation
 	ended   chan struct{} // closed when the writer has ended
 	closed  sync.Once
+	closing chan struct{} // closed when the end begins
+	healed  chan struct{} // closed when nobody looks after a broken ledger any more
 	// stopping keeps operations out of pending once it is closed.
 	stopping sync.RWMutex
 	stopped  bool
 
 	unsettled unsettled
 	parts     openParts
+	waiting   counts
+	health    health
 
 	watching sync.Mutex
 	watchers map[int]func(source string)
@@ -77,10 +82,14 @@ func open(ctx context.Context, path string) (l *Ledger, err error) {
 		return nil, err
 	}
 	l = &Ledger{
+		path:       path,
 		background: context.WithoutCancel(ctx),
 		pending:    make(chan *operation, maxBatch),
 		ended:      make(chan struct{}),
+		closing:    make(chan struct{}),
+		healed:     make(chan struct{}),
 		watchers:   map[int]func(string){},
+		health:     health{failed: make(chan struct{}, 1), watchers: map[int]func(){}, probeEvery: probeEvery},
 	}
 	defer func() {
 		if err != nil {
@@ -111,6 +120,7 @@ func open(ctx context.Context, path string) (l *Ledger, err error) {
 		return l, err
 	}
 	go l.write()
+	go l.heal()
 	return l, nil
 }
 
@@ -166,6 +176,8 @@ func (l *Ledger) ID() string { return l.id }
 func (l *Ledger) Close() error {
 	var err error
 	l.closed.Do(func() {
+		close(l.closing)
+		<-l.healed
 		l.stopping.Lock()
 		l.stopped = true
 		l.stopping.Unlock()

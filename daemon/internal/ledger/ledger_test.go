@@ -85,7 +85,7 @@ func TestOneRecordForEveryTrigger(t *testing.T) {
 		want = append(want, record.ResultID)
 	}
 	for _, resultID := range want {
-		entry, err := l.Next(source)
+		entry, err := l.Next(source, 0)
 		if err != nil || entry == nil || entry.ResultID != resultID {
 			t.Fatalf("want %s next, found %+v, %v", resultID, entry, err)
 		}
@@ -97,7 +97,7 @@ func TestOneRecordForEveryTrigger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if entry, err := l.Next(source); entry != nil || err != nil {
+	if entry, err := l.Next(source, 0); entry != nil || err != nil {
 		t.Errorf("the outbox is empty, found %+v, %v", entry, err)
 	}
 	counters, err := l.Counters(source)
@@ -255,7 +255,7 @@ func TestLateByItsCommit(t *testing.T) {
 	}
 	seen := make(chan *Entry, 100)
 	defer l.Watch(func(string) {
-		if entry, err := l.Next(source); err == nil {
+		if entry, err := l.Next(source, 0); err == nil {
 			seen <- entry
 		}
 	})()
@@ -269,7 +269,7 @@ func TestLateByItsCommit(t *testing.T) {
 				return
 			default:
 			}
-			entry, err := l.Next(source)
+			entry, err := l.Next(source, 0)
 			if err != nil {
 				t.Error(err)
 			}

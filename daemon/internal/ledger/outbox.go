@@ -13,16 +13,28 @@ type Entry struct {
 	Sequence int64
 	ResultID string
 	Record   []byte // JSON
+	Tries    int64  // how often it was sent
 }
 
-// Next returns a source's oldest entry of the outbox; nil: there is none, or
-// the newest record is not settled yet, of which its watchers will hear.
-func (l *Ledger) Next(source string) (*Entry, error) {
+// Sending says of an entry that it was sent, and waits for its acknowledgement.
+type Sending struct {
+	*Entry
+	At  time.Time
+	Due time.Time // when it is sent again without one
+	// Park has it parked as unacknowledged: people should look.
+	Park bool
+}
+
+// Next returns a source's oldest entry of the outbox behind a sequence, but for
+// those that the MES rejected; nil: there is none, or the newest record is not
+// settled yet, of which its watchers will hear.
+func (l *Ledger) Next(source string, after int64) (*Entry, error) {
 	var entry *Entry
 	settled, err := l.unsettled.read(func(of, _ string) bool { return of == source }, func() error {
 		next := Entry{Source: source}
-		err := l.reads.QueryRow(`SELECT outbox.sequence, result_id, record FROM outbox JOIN results USING (result_id)
-			WHERE outbox.source = ? ORDER BY outbox.sequence LIMIT 1`, source).Scan(&next.Sequence, &next.ResultID, &next.Record)
+		err := l.reads.QueryRow(`SELECT outbox.sequence, result_id, record, tries FROM outbox JOIN results USING (result_id)
+			WHERE outbox.source = ? AND outbox.sequence > ? AND parked IS NOT 'rejected' ORDER BY outbox.sequence LIMIT 1`,
+			source, after).Scan(&next.Sequence, &next.ResultID, &next.Record, &next.Tries)
 		if entry = nil; errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -40,6 +52,43 @@ func (l *Ledger) Next(source string) (*Entry, error) {
 	return entry, nil
 }
 
+// Due returns a source's entries whose time has come to be sent again, the
+// oldest first. One that is due further ahead than the longest wait is due,
+// too: the clock was set back.
+func (l *Ledger) Due(source string, now time.Time, longest time.Duration, limit int) (due []*Entry, err error) {
+	rows, err := l.reads.Query(`SELECT sequence, result_id, record, tries FROM (
+			SELECT * FROM (SELECT sequence, result_id, tries FROM outbox WHERE source = ?1 AND due <= ?2 ORDER BY due LIMIT ?4)
+			UNION ALL
+			SELECT * FROM (SELECT sequence, result_id, tries FROM outbox WHERE source = ?1 AND due > ?3 ORDER BY due LIMIT ?4)
+		) JOIN results USING (result_id, sequence) ORDER BY sequence`,
+		source, now.UnixMilli(), now.Add(longest).UnixMilli(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
+	}
+	for rows.Next() {
+		entry := &Entry{Source: source}
+		if err := rows.Scan(&entry.Sequence, &entry.ResultID, &entry.Record, &entry.Tries); err != nil {
+			return nil, errors.Join(fmt.Errorf("ledger: outbox of %s: %w", source, err), rows.Close())
+		}
+		due = append(due, entry)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
+	}
+	return due, nil
+}
+
+// LastSent is the highest sequence in a source's outbox that was ever sent; 0:
+// none was.
+func (l *Ledger) LastSent(source string) (sequence int64, err error) {
+	err = l.reads.QueryRow(`SELECT sequence FROM outbox WHERE source = ? AND published IS NOT NULL ORDER BY sequence DESC LIMIT 1`,
+		source).Scan(&sequence)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("ledger: outbox of %s: %w", source, err)
+	}
+	return sequence, nil
+}
+
 // Delivered takes an entry out of the outbox: the MES has it.
 func (l *Ledger) Delivered(entry *Entry) error {
 	return l.commit(func(tx transaction) error {
@@ -47,26 +96,23 @@ func (l *Ledger) Delivered(entry *Entry) error {
 	})
 }
 
-// Waiting describes a part of the outbox.
-type Waiting struct {
-	Count  int64
-	Oldest time.Time // zero without one
-}
-
-// Waiting says how much of a source's outbox waits; an empty source: of all.
-func (l *Ledger) Waiting(source string) (waiting Waiting, err error) {
-	var oldest sql.NullInt64
-	query, arguments := `SELECT count(*), min(entered) FROM outbox`, []any{}
-	if source != "" {
-		query, arguments = query+` WHERE source = ?`, []any{source}
-	}
-	if err := l.reads.QueryRow(query, arguments...).Scan(&waiting.Count, &oldest); err != nil {
-		return waiting, fmt.Errorf("ledger: outbox: %w", err)
-	}
-	if oldest.Valid {
-		waiting.Oldest = time.UnixMilli(oldest.Int64)
-	}
-	return waiting, nil
+// Sent notes that entries were sent. One that the MES answered meanwhile stays
+// as it is.
+func (l *Ledger) Sent(sendings ...Sending) error {
+	return l.commit(func(tx transaction) error {
+		for _, sent := range sendings {
+			var parked *string
+			if sent.Park {
+				parked = new(parkedUnacknowledged)
+			}
+			if err := tx.exec(`UPDATE outbox SET published = ?, tries = tries + 1, due = ?, parked = coalesce(parked, ?)
+				WHERE source = ? AND sequence = ? AND parked IS NOT 'rejected'`,
+				sent.At.UnixMilli(), sent.Due.UnixMilli(), parked, sent.Source, sent.Sequence); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Sources lists the sources that have entries in the outbox, stations that are

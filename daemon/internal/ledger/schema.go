@@ -119,13 +119,16 @@ CREATE INDEX triggers_by_part_trigger ON triggers (part_trigger) WHERE part_trig
 ALTER TABLE results ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 
 -- published is when it was last sent (Unix milliseconds, null: never), tries how
--- often. parked says that the others do not wait for it any more: the MES did not
--- acknowledge it, or rejected it, for a reason.
+-- often, due when it is sent again without an acknowledgement. parked says that
+-- people should look: the MES did not acknowledge it, or rejected it, for a reason.
 ALTER TABLE outbox ADD COLUMN published INTEGER;
 ALTER TABLE outbox ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN due INTEGER;
 ALTER TABLE outbox ADD COLUMN parked TEXT; -- unacknowledged | rejected
 ALTER TABLE outbox ADD COLUMN reason TEXT;
 CREATE INDEX outbox_by_result ON outbox (result_id);
+CREATE INDEX outbox_due ON outbox (source, due) WHERE due IS NOT NULL;
+CREATE INDEX outbox_parked ON outbox (source, parked) WHERE parked IS NOT NULL;
 `,
 }
 

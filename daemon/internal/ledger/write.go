@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // maxBatch is how many operations share a commit at most.
@@ -28,6 +30,19 @@ func (l *Ledger) commit(do func(transaction) error) error {
 	l.pending <- write
 	l.stopping.RUnlock()
 	return <-write.done
+}
+
+// yield is called between the steps of a long work: writes that wait go first,
+// and others get as much time as the step took.
+func (l *Ledger) yield(ctx context.Context, took time.Duration) {
+	const look, longest = time.Millisecond, time.Second
+	for waited := time.Duration(0); waited < took || len(l.pending) > 0 && waited < longest; waited += look {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(look):
+		}
+	}
 }
 
 // write is the one goroutine that writes.
@@ -58,6 +73,9 @@ func (l *Ledger) writeBatch(batch []*operation) {
 		for i := range errs {
 			errs[i] = fmt.Errorf("ledger: %w", err)
 		}
+		l.health.fail(errs[0])
+	} else if broken := slices.IndexFunc(errs, isBroken); broken >= 0 {
+		l.health.fail(errs[broken])
 	}
 	for i, write := range batch {
 		write.done <- errs[i]

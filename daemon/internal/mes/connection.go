@@ -127,7 +127,7 @@ func (n *connection) work(ctx context.Context) error {
 func (n *connection) publishOutbox(ctx context.Context, source string, wake <-chan struct{}) error {
 	for ctx.Err() == nil {
 		var entry *ledger.Entry
-		if !n.insist(ctx, func() (err error) { entry, err = n.client.options.Ledger.Next(source); return err }) {
+		if !n.insist(ctx, func() (err error) { entry, err = n.client.options.Ledger.Next(source, 0); return err }) {
 			return nil
 		}
 		if entry == nil {
