@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -24,6 +25,11 @@ type Images struct {
 	ledger   *Ledger
 	dir      string
 	maxBytes int64
+	minFree  int64
+	wanting  chan struct{}
+
+	pruning sync.Mutex
+	gone    map[string]int64 // bytes of pictures whose rows are still there, by trigger id; under pruning
 }
 
 // StoredImage is a picture in the folder that no record names yet.
@@ -35,12 +41,20 @@ type StoredImage struct {
 // NewImages uses a folder for a ledger's pictures; the oldest go where there
 // would be more than maxBytes.
 func NewImages(ledger *Ledger, dir string, maxBytes int64) *Images {
-	return &Images{ledger: ledger, dir: dir, maxBytes: maxBytes}
+	return &Images{ledger: ledger, dir: dir, maxBytes: maxBytes, wanting: make(chan struct{}, 1)}
 }
 
-// Store writes a trigger's picture, a PNG file, durably.
+// Store writes a trigger's picture, a PNG file, durably, unless that leaves too
+// little space: then the error is a [LowSpaceError].
 func (i *Images) Store(station, triggerID string, at time.Time, content []byte) (*StoredImage, error) {
 	stored := &StoredImage{path: pathOf(station, triggerID, at), bytes: int64(len(content))}
+	if err := i.room(stored.bytes); err != nil {
+		select {
+		case i.wanting <- struct{}{}:
+		default:
+		}
+		return nil, fmt.Errorf("store picture: %w", err)
+	}
 	path := filepath.Join(i.dir, stored.path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("store picture: %w", err)
@@ -122,102 +136,69 @@ func insertImage(tx transaction, record *verdict.Record, image *StoredImage) err
 // pruneStep is how much is removed at a time, so that triggers need not wait.
 const pruneStep = 100
 
-// Prune removes pictures beyond the limit, those of OK parts first, the oldest
-// first.
-func (i *Images) Prune(ctx context.Context) error {
-	for ctx.Err() == nil {
-		var total int64
-		if err := i.ledger.reads.QueryRowContext(ctx, `SELECT coalesce(sum(bytes), 0) FROM images`).Scan(&total); err != nil {
-			return fmt.Errorf("ledger: pictures: %w", err)
-		}
-		if total <= i.maxBytes {
-			return nil
-		}
-		// The shortest run of pictures that frees enough.
-		removed, err := i.removeWhere(ctx, `SELECT trigger_id, path FROM (
-			SELECT trigger_id, path, ok, stored, sum(bytes) OVER (ORDER BY ok DESC, stored, trigger_id) - bytes AS before FROM images)
-			WHERE before < ? ORDER BY ok DESC, stored, trigger_id LIMIT ?`, total-i.maxBytes, pruneStep)
-		if err != nil || removed == 0 {
-			return err
-		}
-	}
-	return ctx.Err()
+// picture is one that is stored.
+type picture struct {
+	triggerID, path string
+	bytes           int64
 }
 
-// removeWhere removes the pictures that a query finds.
-func (i *Images) removeWhere(ctx context.Context, query string, arguments ...any) (removed int, err error) {
+// find finds pictures, but for those that are gone.
+func (i *Images) find(ctx context.Context, query string, arguments ...any) (pictures []picture, err error) {
 	rows, err := i.ledger.reads.QueryContext(ctx, query, arguments...)
 	if err != nil {
-		return 0, fmt.Errorf("ledger: pictures: %w", err)
+		return nil, fmt.Errorf("ledger: pictures: %w", err)
 	}
-	paths := map[string]string{}
 	for rows.Next() {
-		var triggerID, path string
-		if err := rows.Scan(&triggerID, &path); err != nil {
-			return 0, errors.Join(fmt.Errorf("ledger: pictures: %w", err), rows.Close())
+		var found picture
+		if err := rows.Scan(&found.triggerID, &found.path, &found.bytes); err != nil {
+			return nil, errors.Join(fmt.Errorf("ledger: pictures: %w", err), rows.Close())
 		}
-		paths[triggerID] = path
+		if _, gone := i.gone[found.triggerID]; !gone {
+			pictures = append(pictures, found)
+		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return 0, fmt.Errorf("ledger: pictures: %w", err)
+		return nil, fmt.Errorf("ledger: pictures: %w", err)
 	}
-	// The files first: a row without its file is found again, a file without
-	// its row is not.
-	for _, path := range paths {
-		if err := i.remove(path); err != nil {
-			return 0, err
-		}
-	}
-	return len(paths), i.ledger.commit(func(tx transaction) error {
-		for triggerID := range paths {
-			if err := tx.exec(`DELETE FROM images WHERE trigger_id = ?`, triggerID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return pictures, nil
 }
 
-// PruneRecords removes what was finished before a time, in small steps:
-// records that the MES has, their triggers, replies to commands, and pictures.
-func (i *Images) PruneRecords(ctx context.Context, before time.Time) error {
-	limit := before.UnixMilli()
-	for {
-		removed, err := i.removeWhere(ctx, `SELECT trigger_id, path FROM images WHERE stored < ? LIMIT ?`, limit, pruneStep)
-		if err != nil {
-			return err
-		}
-		if removed == 0 {
-			break
-		}
+// removePicture removes a picture's file; forget removes the row. The file first:
+// a row without its file is found again, a file without its row is not.
+func (i *Images) removePicture(found picture) error {
+	if err := i.remove(found.path); err != nil {
+		return err
 	}
-	for ctx.Err() == nil {
-		var removed int64
+	if i.gone == nil {
+		i.gone = map[string]int64{}
+	}
+	i.gone[found.triggerID] = found.bytes
+	return nil
+}
+
+// forget removes the rows of pictures that are gone.
+func (i *Images) forget() error {
+	for len(i.gone) > 0 {
+		var some []string
+		for triggerID := range i.gone {
+			if some = append(some, triggerID); len(some) == pruneStep {
+				break
+			}
+		}
 		err := i.ledger.commit(func(tx transaction) error {
-			removed = 0
-			for _, statement := range []string{
-				`DELETE FROM reviews WHERE result_id IN (SELECT result_id FROM results WHERE finished < ?1
-					AND result_id NOT IN (SELECT result_id FROM outbox) ORDER BY finished LIMIT ?2)`,
-				`DELETE FROM results WHERE result_id IN (SELECT result_id FROM results WHERE finished < ?1
-					AND result_id NOT IN (SELECT result_id FROM outbox) ORDER BY finished LIMIT ?2)`,
-				`DELETE FROM triggers WHERE trigger_id IN (SELECT trigger_id FROM triggers WHERE accepted < ?1 AND finished = 1
-					AND trigger_id NOT IN (SELECT trigger_id FROM results) ORDER BY accepted LIMIT ?2)`,
-				`DELETE FROM commands WHERE (source, command_id) IN (SELECT source, command_id FROM commands WHERE replied < ?1 ORDER BY replied LIMIT ?2)`,
-			} {
-				if err := tx.exec(statement, limit, pruneStep); err != nil {
+			for _, triggerID := range some {
+				if err := tx.exec(`DELETE FROM images WHERE trigger_id = ?`, triggerID); err != nil {
 					return err
 				}
-				var changes int64
-				if err := tx.row(`SELECT changes()`).Scan(&changes); err != nil {
-					return err
-				}
-				removed += changes
 			}
 			return nil
 		})
-		if err != nil || removed == 0 {
+		if err != nil {
 			return err
 		}
+		for _, triggerID := range some {
+			delete(i.gone, triggerID)
+		}
 	}
-	return ctx.Err()
+	return nil
 }

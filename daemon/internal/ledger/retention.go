@@ -1,0 +1,177 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// maxJump is how far the wall clock may be set while old records are removed.
+const maxJump = time.Hour
+
+// Retention removes what is older than it is kept. It trusts the wall clock as
+// long as that goes on as the monotonic clock does: one that was set would have
+// records removed that are young.
+type Retention struct {
+	images  *Images
+	keep    time.Duration
+	wall    func() time.Time
+	began   time.Time
+	elapsed func() time.Duration // since began, by the monotonic clock
+	jumped  error
+}
+
+// NewRetention keeps a ledger's records and pictures for a time.
+func NewRetention(images *Images, keep time.Duration) *Retention {
+	began := time.Now()
+	return &Retention{
+		images: images, keep: keep, wall: time.Now, began: began,
+		elapsed: func() time.Duration { return time.Since(began) },
+	}
+}
+
+// Prune removes what is too old, in small steps. After the wall clock was set by
+// more than an hour it removes nothing, and says so.
+func (r *Retention) Prune(ctx context.Context) error {
+	now := r.wall()
+	// Round takes the monotonic reading away.
+	by := now.Round(0).Sub(r.began.Round(0)) - r.elapsed()
+	if r.jumped == nil && by.Abs() > maxJump {
+		r.jumped = fmt.Errorf("the clock was set by %s while gladd ran; nothing is removed for its age until the next start", by.Round(time.Second))
+	}
+	if r.jumped != nil {
+		return r.jumped
+	}
+	return r.images.PruneRecords(ctx, now.Add(-r.keep))
+}
+
+// PruneRecords removes what was finished before a time, in small steps: pictures,
+// records with their triggers, and replies to commands; of what is in the outbox
+// only what the MES rejected.
+func (i *Images) PruneRecords(ctx context.Context, before time.Time) error {
+	old := &oldRows{ledger: i.ledger, limit: before.UnixMilli()}
+	for _, step := range []func(context.Context) (more bool, err error){
+		func(ctx context.Context) (bool, error) { return i.pruneOld(ctx, old.limit) },
+		old.results, old.triggers, old.replies,
+	} {
+		old.at, old.row = math.MinInt64, 0
+		for more := true; more; {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			began := time.Now()
+			var err error
+			if more, err = step(ctx); err != nil {
+				return err
+			}
+			i.ledger.yield(ctx, time.Since(began))
+		}
+	}
+	return nil
+}
+
+// pruneOld removes some pictures of before a time.
+func (i *Images) pruneOld(ctx context.Context, limit int64) (more bool, err error) {
+	i.pruning.Lock()
+	defer i.pruning.Unlock()
+	pictures, err := i.find(ctx, `SELECT trigger_id, path, bytes FROM images WHERE ok IN (0, 1) AND stored < ? LIMIT ?`, limit, len(i.gone)+pruneStep)
+	if err != nil {
+		return false, err
+	}
+	for _, picture := range pictures {
+		if err := i.removePicture(picture); err != nil {
+			return false, err
+		}
+	}
+	return len(pictures) > 0, i.forget()
+}
+
+// oldRows removes rows of before a time, some at each step. It looks for them
+// outside the transaction, and never twice: those that stay may be many.
+type oldRows struct {
+	ledger  *Ledger
+	limit   int64 // Unix milliseconds
+	at, row int64 // the last one found
+}
+
+// results removes records that the MES has or rejected, with all that belongs to
+// them.
+func (o *oldRows) results(ctx context.Context) (more bool, err error) {
+	results, triggers, err := o.find(ctx, `SELECT result_id, trigger_id, finished, rowid FROM results
+		WHERE finished < ?1 AND (finished, rowid) > (?2, ?3)
+		AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.result_id = results.result_id AND parked IS NOT 'rejected')
+		ORDER BY finished, rowid LIMIT ?4`)
+	if err != nil || len(results) == 0 {
+		return false, err
+	}
+	return true, o.ledger.commit(func(tx transaction) error {
+		return firstError(
+			func() error { return tx.execAll(`DELETE FROM reviews WHERE result_id = ?`, results) },
+			func() error { return tx.execAll(`DELETE FROM outbox WHERE result_id = ?`, results) },
+			func() error { return tx.execAll(`DELETE FROM results WHERE result_id = ?`, results) },
+			func() error { return tx.execAll(`DELETE FROM triggers WHERE trigger_id = ?`, triggers) },
+		)
+	})
+}
+
+// triggers removes those whose records are gone.
+func (o *oldRows) triggers(ctx context.Context) (more bool, err error) {
+	triggers, _, err := o.find(ctx, `SELECT trigger_id, source, accepted, rowid FROM triggers
+		WHERE accepted < ?1 AND (accepted, rowid) > (?2, ?3) AND finished = 1
+		AND NOT EXISTS (SELECT 1 FROM results WHERE results.trigger_id = triggers.trigger_id)
+		ORDER BY accepted, rowid LIMIT ?4`)
+	if err != nil || len(triggers) == 0 {
+		return false, err
+	}
+	return true, o.ledger.commit(func(tx transaction) error {
+		return tx.execAll(`DELETE FROM triggers WHERE trigger_id = ?`, triggers)
+	})
+}
+
+// replies removes replies to commands.
+func (o *oldRows) replies(context.Context) (more bool, err error) {
+	err = o.ledger.commit(func(tx transaction) error {
+		var removed int64
+		err := firstError(
+			func() error {
+				return tx.exec(`DELETE FROM commands WHERE (source, command_id) IN (SELECT source, command_id FROM commands
+					WHERE replied < ? ORDER BY replied LIMIT ?)`, o.limit, pruneStep)
+			},
+			func() error { return tx.row(`SELECT changes()`).Scan(&removed) },
+		)
+		more = removed > 0
+		return err
+	})
+	return more, err
+}
+
+// find finds the next rows: two texts of each, its time and its number.
+func (o *oldRows) find(ctx context.Context, query string) (first, second []string, err error) {
+	rows, err := o.ledger.reads.QueryContext(ctx, query, o.limit, o.at, o.row, pruneStep)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ledger: old records: %w", err)
+	}
+	for rows.Next() {
+		var one, other string
+		if err := rows.Scan(&one, &other, &o.at, &o.row); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("ledger: old records: %w", err), rows.Close())
+		}
+		first, second = append(first, one), append(second, other)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, nil, fmt.Errorf("ledger: old records: %w", err)
+	}
+	return first, second, nil
+}
+
+// execAll does the same with each id.
+func (tx transaction) execAll(query string, ids []string) error {
+	for _, id := range ids {
+		if err := tx.exec(query, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
