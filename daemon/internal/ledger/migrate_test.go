@@ -77,7 +77,7 @@ func TestMigrateFromVersion1(t *testing.T) {
 			t.Errorf("want  %s\nfound %s, %v", want, found, err)
 		}
 	}
-	if entry, err := l.Next(source); err != nil || entry == nil || entry.ResultID != "r-t5" || string(entry.Record) != records["t5"] {
+	if entry, err := l.Next(source, 0); err != nil || entry == nil || entry.ResultID != "r-t5" || string(entry.Record) != records["t5"] {
 		t.Errorf("found %+v, %v", entry, err)
 	}
 	if reply, err := l.Answered(source, "c-1"); err != nil || reply == nil || *reply.TriggerID != "t1" {

@@ -79,7 +79,7 @@ func TestPartIsLateByItsCommit(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				entry, err := l.Next(partSource)
+				entry, err := l.Next(partSource, 0)
 				if err != nil {
 					t.Error(err)
 				}
@@ -106,7 +106,7 @@ func TestPartIsLateByItsCommit(t *testing.T) {
 				if source != partSource {
 					return
 				}
-				if entry, err := l.Next(source); err == nil && entry != nil {
+				if entry, err := l.Next(source, 0); err == nil && entry != nil {
 					heard <- string(entry.Record)
 				}
 			})()
@@ -159,14 +159,14 @@ func TestPartStaysUnseenUntilAmended(t *testing.T) {
 		t.Fatal(err)
 	}
 	onePart(t, l, "OK completed 2/2")
-	if entry, err := l.Next(partSource); entry != nil || err != nil {
+	if entry, err := l.Next(partSource, 0); entry != nil || err != nil {
 		t.Errorf("found %+v, %v", entry, err)
 	}
 	if err := l.Finish(stationOf(back), last, time.Now().Add(-time.Second), nil); err != nil {
 		t.Fatal(err)
 	}
 	part := onePart(t, l, "Undefined failed 2/2 deadline back: the result, OK, was recorded after the deadline")
-	if entry, err := l.Next(partSource); err != nil || entry == nil || entry.ResultID != part.ResultID {
+	if entry, err := l.Next(partSource, 0); err != nil || entry == nil || entry.ResultID != part.ResultID {
 		t.Errorf("found %+v, %v", entry, err)
 	}
 	if found := ended(t, l, last.TriggerID); found.ResultID != "01M86EGTH21DJCNX2R261KQR66" || found.Evaluation != verdict.Undefined {

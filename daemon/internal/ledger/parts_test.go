@@ -180,7 +180,7 @@ func TestPartOfTwoViews(t *testing.T) {
 	if len(told) != 1 || told[0].ResultID != part.ResultID {
 		t.Errorf("told of %v", told)
 	}
-	if entry, err := l.Next(partSource); err != nil || entry.ResultID != part.ResultID {
+	if entry, err := l.Next(partSource, 0); err != nil || entry.ResultID != part.ResultID {
 		t.Errorf("found %+v, %v", entry, err)
 	}
 	for _, source := range []string{partSource, stationOf(front), stationOf(back)} {
