@@ -28,7 +28,7 @@ func (c *contract) check(message Message) error {
 		return nil // a mark of the test's
 	}
 	channel, err := schematest.Find(message.Topic)
-	schema := ""
+	var schema string
 	switch {
 	case err != nil:
 		return err
