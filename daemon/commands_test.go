@@ -46,7 +46,7 @@ func (c commander) send(verb, payload string) map[string]any {
 	ending := "cmd/" + verb + "/reply"
 	before := len(c.listener.Messages(ending))
 	c.listener.Send(topic01+"cmd/"+verb, payload, false)
-	return c.listener.Wait(ending, mestest.Count(before + 1))[before].JSON(c.t)
+	return c.listener.Wait(ending, mestest.Count(before+1))[before].JSON(c.t)
 }
 
 // obey expects a command to be accepted.

@@ -92,7 +92,7 @@ func (c *Client) answer(ctx context.Context, station Station) {
 					execute()
 				})
 			default:
-				c.refuseFlood(station.Name(), next.verb, next.payload)
+				c.refuseFlood(station.Name(), next.verb, next.payload) //nolint:contextcheck // its reply may outlive this
 			}
 		}
 	}

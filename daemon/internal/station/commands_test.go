@@ -97,10 +97,10 @@ func TestCommandsByState(t *testing.T) {
 		reset  State  // where a reset leads
 	}{
 		Preoperational: {reach: nil, may: "halt reset"}, // it does not run yet
-		Halted:      {reach: func(b *bench, _ *stages) { b.obey(verdict.VerbHalt, `{}`) }, may: "reset", reset: Ready},
-		Error:       {reach: func(b *bench, _ *stages) { b.status.fault("other", errors.New("something")) }, may: "halt reset", reset: Error},
-		Initialized: {reach: func(b *bench, _ *stages) { b.obey(verdict.VerbUnprepare, `{}`) }, may: "prepare halt reset", reset: Initialized},
-		Ready:       {reach: func(*bench, *stages) {}, may: "start prepare unprepare abort halt reset", reset: Ready},
+		Halted:         {reach: func(b *bench, _ *stages) { b.obey(verdict.VerbHalt, `{}`) }, may: "reset", reset: Ready},
+		Error:          {reach: func(b *bench, _ *stages) { b.status.fault("other", errors.New("something")) }, may: "halt reset", reset: Error},
+		Initialized:    {reach: func(b *bench, _ *stages) { b.obey(verdict.VerbUnprepare, `{}`) }, may: "prepare halt reset", reset: Initialized},
+		Ready:          {reach: func(*bench, *stages) {}, may: "start prepare unprepare abort halt reset", reset: Ready},
 		SingleExecution: {reach: func(b *bench, s *stages) {
 			b.start(verdict.Start{})
 			<-s.began

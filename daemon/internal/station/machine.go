@@ -128,9 +128,14 @@ func forbidden(verb verdict.Verb, status Status, of fault) string {
 }
 
 func list(states []State) string {
+	return listed(states, "")
+}
+
+// listed is a list with a quote around each word.
+func listed(states []State, quote string) string {
 	words := make([]string, len(states))
 	for i, state := range states {
-		words[i] = string(state)
+		words[i] = quote + string(state) + quote
 	}
 	if last := len(words) - 1; last > 0 {
 		return strings.Join(words[:last], ", ") + " or " + words[last]
@@ -138,8 +143,8 @@ func list(states []State) string {
 	return words[0]
 }
 
-// StatesTable is the state machine as a Markdown table, for the documentation:
-// what leads from the state of each line to that of each column.
+// StatesTable is the state machine in Markdown, for the documentation: its
+// transitions, and the states in which each command is possible.
 func StatesTable() string {
 	var table strings.Builder
 	table.WriteString("| from | to | by |\n|---|---|---|\n")
@@ -148,14 +153,14 @@ func StatesTable() string {
 	}
 	table.WriteString("\n| command | possible in |\n|---|---|\n")
 	for _, verb := range verdict.Verbs {
-		states := list(executable[verb])
+		states := listed(executable[verb], "`")
 		switch verb {
 		case verdict.VerbReset:
 			states = "every state"
 		case verdict.VerbStart:
-			states += " (refused there: `busy`); `Error`, where the camera is the reason: the part becomes `Undefined`; or the ledger: refused, `ledger`, as long as nothing can be recorded"
+			states += " (refused there: `busy`); or `Error`, where the camera is the reason: the part becomes `Undefined`; or the ledger: refused, `ledger`, as long as nothing can be recorded"
 		case verdict.VerbPrepare:
-			states += "; `Error`, where the recipe is the reason"
+			states += "; or `Error`, where the recipe is the reason"
 		}
 		fmt.Fprintf(&table, "| `%s` | %s |\n", verb, states)
 	}
