@@ -52,6 +52,23 @@ func (l *Ledger) Next(source string, after int64) (*Entry, error) {
 	return entry, nil
 }
 
+// Again returns the oldest entry of a source's outbox behind a sequence and up to
+// another, of those that were sent before, but for those that the MES rejected;
+// nil: there is none.
+func (l *Ledger) Again(source string, after, upTo int64) (*Entry, error) {
+	entry := &Entry{Source: source}
+	err := l.reads.QueryRow(`SELECT outbox.sequence, result_id, record, tries FROM outbox JOIN results USING (result_id)
+		WHERE outbox.source = ? AND outbox.sequence > ? AND outbox.sequence <= ? AND published IS NOT NULL AND parked IS NOT 'rejected'
+		ORDER BY outbox.sequence LIMIT 1`, source, after, upTo).Scan(&entry.Sequence, &entry.ResultID, &entry.Record, &entry.Tries)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
+	}
+	return entry, nil
+}
+
 // Due returns a source's entries whose time has come to be sent again, the
 // oldest first. One that is due further ahead than the longest wait is due,
 // too: the clock was set back.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -74,8 +73,13 @@ func (l *Ledger) writeBatch(batch []*operation) {
 			errs[i] = fmt.Errorf("ledger: %w", err)
 		}
 		l.health.fail(errs[0])
-	} else if broken := slices.IndexFunc(errs, isBroken); broken >= 0 {
-		l.health.fail(errs[broken])
+	} else {
+		for i, err := range errs {
+			if isBroken(err) {
+				errs[i] = fmt.Errorf("ledger: %w", err)
+				l.health.fail(errs[i])
+			}
+		}
 	}
 	for i, write := range batch {
 		write.done <- errs[i]

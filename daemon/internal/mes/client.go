@@ -51,7 +51,13 @@ type Options struct {
 	// Snapshot describes a station for its retained messages.
 	Snapshot func(station string) Snapshot
 	Ledger   *ledger.Ledger
-	Log      *slog.Logger
+	// RequireAck keeps verdicts until the MES has acknowledged them, and sends them
+	// again when that takes longer than AckTimeout (10 s where it is 0).
+	RequireAck bool
+	AckTimeout time.Duration
+	// Acks names what has verdicts beside the stations: parts of several views.
+	Acks []string
+	Log  *slog.Logger
 }
 
 // Client keeps a connection to the broker.
@@ -63,6 +69,8 @@ type Client struct {
 	// preparing holds a token for each prepare that waits for its answer.
 	preparing chan struct{}
 	acquired  chan acquired
+
+	badAcks badAcks
 
 	session int64 // the last one; of keepConnected only
 
@@ -79,6 +87,9 @@ type Client struct {
 
 // New makes a client; Run connects it.
 func New(options Options) *Client {
+	if options.AckTimeout == 0 {
+		options.AckTimeout = 10 * time.Second
+	}
 	client := &Client{
 		options:   options,
 		topics:    topics{site: options.Site, line: options.Line, box: options.Box},
@@ -195,7 +206,9 @@ func (c *Client) connect(ctx context.Context) error {
 		session: session,
 		lost:    make(chan error, 1),
 		sent:    map[string]string{},
-		sources: map[string]chan struct{}{},
+		acks:    make(chan ledger.Acknowledgement, acksWaiting),
+
+		publishers: map[string]*publisher{},
 	}
 	options, err := c.options.Broker.clientOptions()
 	if err != nil {
@@ -238,14 +251,15 @@ func wait(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
 	}
 }
 
-// Drain waits until the outbox is empty, ctx ends, or there is no connection
-// that could empty it.
+// Drain waits until the outbox is empty, but for what the MES does not
+// acknowledge or rejected, ctx ends, or there is no connection that could empty
+// it.
 func (c *Client) Drain(ctx context.Context) (left int64, err error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		waiting, err := c.options.Ledger.Waiting("")
-		if err != nil || waiting.Count == 0 {
+		if err != nil || waiting.Count == 0 || c.options.RequireAck && waiting.Count == waiting.Unacknowledged {
 			return waiting.Count, err
 		}
 		if up, _ := c.Connected(); !up {

@@ -2,7 +2,6 @@ package mes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -30,8 +29,10 @@ type connection struct {
 	sent     map[string]string // the retained messages of this connection, by topic
 	healthAt time.Time
 
-	mutex   sync.Mutex
-	sources map[string]chan struct{} // wakes the publisher of each source
+	acks chan ledger.Acknowledgement // on their way to the ledger
+
+	mutex      sync.Mutex
+	publishers map[string]*publisher // by source
 }
 
 // lose ends the connection; the first reason counts.
@@ -61,6 +62,9 @@ func (n *connection) begin(ctx context.Context) error {
 			}
 		}
 	}
+	if err := n.subscribeAcks(ctx); err != nil {
+		return err
+	}
 	if err := n.publishSnapshots(ctx, true); err != nil {
 		return err
 	}
@@ -71,26 +75,24 @@ func (n *connection) begin(ctx context.Context) error {
 // work publishes until the connection is lost or ctx ends.
 func (n *connection) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var publishers sync.WaitGroup
-	defer publishers.Wait()
+	var working sync.WaitGroup
+	defer working.Wait()
 	defer cancel()
+	working.Go(func() { n.takeAcks(ctx) })
 	start := func(source string) {
 		n.mutex.Lock()
 		defer n.mutex.Unlock()
-		if wake, running := n.sources[source]; running {
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
+		if running := n.publishers[source]; running != nil {
+			running.look()
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		wake := make(chan struct{}, 1)
-		n.sources[source] = wake
-		publishers.Go(func() {
-			if err := n.publishOutbox(ctx, source, wake); err != nil {
+		started := newPublisher(n, source)
+		n.publishers[source] = started
+		working.Go(func() {
+			if err := started.publish(ctx); err != nil {
 				n.lose(err)
 			}
 		})
@@ -121,67 +123,10 @@ func (n *connection) work(ctx context.Context) error {
 	}
 }
 
-// publishOutbox publishes a source's verdicts in order, one at a time; each
-// leaves the outbox when the broker has acknowledged it. It returns why the
-// connection is of no more use.
-func (n *connection) publishOutbox(ctx context.Context, source string, wake <-chan struct{}) error {
-	for ctx.Err() == nil {
-		var entry *ledger.Entry
-		if !n.insist(ctx, func() (err error) { entry, err = n.client.options.Ledger.Next(source, 0); return err }) {
-			return nil
-		}
-		if entry == nil {
-			select {
-			case <-ctx.Done():
-			case <-wake:
-			}
-			continue
-		}
-		if err := n.publishVerdict(ctx, entry); err != nil {
-			return err
-		}
-		// The next one goes out only when this one's delivery is noted: it would
-		// come again after a restart, behind the next.
-		if !n.insist(ctx, func() error { return n.client.options.Ledger.Delivered(entry) }) {
-			return nil
-		}
-	}
-	return nil
-}
-
-// insist does something with the ledger until it succeeds; a full disk is no
-// reason to leave the broker. It returns false when the connection ends first.
-func (n *connection) insist(ctx context.Context, do func() error) bool {
-	told := false
-	for {
-		err := do()
-		if err == nil {
-			return true
-		}
-		if errors.Is(err, ledger.ErrClosed) {
-			return false
-		}
-		if !told {
-			n.client.options.Log.Error("the outbox cannot be used; trying until it can", "error", err)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(lookEvery):
-		}
-	}
-}
-
-func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) error {
-	event, err := verdict.Event(entry.Source, entry.Record)
-	if err != nil {
-		return err
-	}
-	if err := wait(ctx, n.mqtt.Publish(ofSource(entry.Source), qos, false, event), ackTimeout); err != nil {
-		return fmt.Errorf("publish verdict %s: %w", entry.ResultID, err)
-	}
-	return nil
+func (n *connection) publisherOf(source string) *publisher {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	return n.publishers[source]
 }
 
 // publishSnapshots publishes the stations' retained messages that changed;

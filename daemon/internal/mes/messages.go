@@ -64,7 +64,8 @@ type Part struct {
 	Detail *string `json:"detail"`
 }
 
-// Outbox is what the MES does not have yet.
+// Outbox is what the MES does not have yet, those among them that it did not
+// acknowledge, and beside them those that it rejected.
 type Outbox struct {
 	Count          int64   `json:"count"`          // the unacknowledged among them, the rejected not
 	OldestS        float64 `json:"oldest_s"`       // 0 without one

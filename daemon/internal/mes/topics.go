@@ -23,3 +23,11 @@ func verbOf(topic string) string { return topic[strings.LastIndexByte(topic, '/'
 // ofSource is the topic of a source's verdicts. The source may be a station
 // that is configured no more.
 func ofSource(source string) string { return root + source + "/verdict" }
+
+// ackOf is the topic of the acknowledgements of a source's verdicts.
+func ackOf(source string) string { return root + source + "/ack" }
+
+// sourceOf is the source whose acknowledgements come on a topic.
+func sourceOf(topic string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(topic, root), "/ack")
+}
