@@ -26,6 +26,10 @@ const (
 	maxQueue    = 1000
 	maxDeadline = 10 * time.Minute
 	minInterval = 10 * time.Millisecond
+	// The MES is not asked faster than it can answer, nor less often than it is at
+	// most.
+	minAckTimeout = 100 * time.Millisecond
+	maxAckTimeout = 10 * time.Minute
 )
 
 // checker collects what is wrong with a configuration.
@@ -232,6 +236,9 @@ func (c *Config) checkLedger(checks *checker) {
 	if c.Ledger.Keep < Duration(time.Hour) {
 		checks.refuse("ledger.keep", "expected at least 1h, found %s", time.Duration(c.Ledger.Keep))
 	}
+	if c.Ledger.MinFree < 1<<20 {
+		checks.refuse("ledger.min_free", "expected at least 1MiB, found %dB", c.Ledger.MinFree)
+	}
 	checks.oneOf("ledger.images.keep", c.Ledger.Images.Keep, KeepAll, KeepNotOK, KeepNone)
 	if c.Ledger.Images.MaxBytes < 1<<20 {
 		checks.refuse("ledger.images.max_bytes", "expected at least 1MiB, found %dB", c.Ledger.Images.MaxBytes)
@@ -240,8 +247,8 @@ func (c *Config) checkLedger(checks *checker) {
 
 func (c *Config) checkMQTT(checks *checker) {
 	mqtt := c.MQTT
-	if mqtt.RequireAck {
-		checks.refuse("mqtt.require_ack", "this version of gladd does not have acknowledgements by the MES; use false")
+	if timeout := time.Duration(mqtt.AckTimeout); timeout < minAckTimeout || timeout > maxAckTimeout {
+		checks.refuse("mqtt.ack_timeout", "expected %s to %s, found %s", minAckTimeout, maxAckTimeout, timeout)
 	}
 	if mqtt.Embedded {
 		for _, key := range []string{"url", "username", "password_file", "ca_file", "cert_file", "key_file"} {

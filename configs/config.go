@@ -82,9 +82,12 @@ type Engines struct {
 
 // Ledger is the durable record of every trigger.
 type Ledger struct {
-	Path   string   `yaml:"path"`
-	Keep   Duration `yaml:"keep"`
-	Images Images   `yaml:"images"`
+	Path string   `yaml:"path"`
+	Keep Duration `yaml:"keep"`
+	// MinFree is what shall be free on the pictures' disk: below it pictures are
+	// removed, and none are stored.
+	MinFree Bytes  `yaml:"min_free"`
+	Images  Images `yaml:"images"`
 }
 
 // Images are the pictures kept beside the ledger.
@@ -109,7 +112,10 @@ type MQTT struct {
 	CAFile       string `yaml:"ca_file"`
 	CertFile     string `yaml:"cert_file"`
 	KeyFile      string `yaml:"key_file"`
-	RequireAck   bool   `yaml:"require_ack"`
+	// RequireAck keeps verdicts until the MES has acknowledged them, and sends them
+	// again when it did not within AckTimeout.
+	RequireAck bool     `yaml:"require_ack"`
+	AckTimeout Duration `yaml:"ack_timeout"`
 	// Embedded runs a broker inside the daemon, at Listen, for trying it out.
 	Embedded bool   `yaml:"embedded"`
 	Listen   string `yaml:"listen"`

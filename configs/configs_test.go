@@ -50,10 +50,10 @@ func TestDefaults(t *testing.T) {
 		Recipes: map[string]Recipe{"r": {Version: "1", Bundle: dir + "/model", Mode: "adaptive"}},
 		Engines: Engines{Backend: "auto", CacheDir: "/var/lib/gladd/engines"},
 		Ledger: Ledger{
-			Path: "/var/lib/gladd/ledger.db", Keep: Duration(2160 * time.Hour),
+			Path: "/var/lib/gladd/ledger.db", Keep: Duration(2160 * time.Hour), MinFree: 256 << 20,
 			Images: Images{Dir: "/var/lib/gladd/images", Keep: KeepAll, MaxBytes: 10 << 30},
 		},
-		MQTT: MQTT{URL: "mqtt://127.0.0.1:1883", Listen: "127.0.0.1:1883"},
+		MQTT: MQTT{URL: "mqtt://127.0.0.1:1883", AckTimeout: Duration(10 * time.Second), Listen: "127.0.0.1:1883"},
 		Web:  Web{Listen: "127.0.0.1:8080"},
 		GPU:  GPU{Monitor: "auto", Interval: Duration(5 * time.Second)},
 	}
@@ -118,7 +118,9 @@ func TestErrors(t *testing.T) {
 		"half a certificate":    {minimal + "mqtt: {url: \"mqtts://b\", cert_file: secret}\n", "f.yaml:7: mqtt.cert_file: cert_file and key_file belong together; one of them is missing"},
 		"embedded for all":      {minimal + "mqtt: {embedded: true, listen: \"0.0.0.0:1883\"}\n", `f.yaml:7: mqtt.listen: expected a loopback address such as 127.0.0.1:1883 (the embedded broker is for trying it out), found "0.0.0.0:1883"`},
 		"embedded and url":      {minimal + "mqtt: {embedded: true, url: \"mqtt://b\"}\n", "f.yaml:7: mqtt.url: the embedded broker takes no url; leave it or mqtt.embedded out"},
-		"require_ack":           {minimal + "mqtt: {require_ack: true}\n", "f.yaml:7: mqtt.require_ack: this version of gladd does not have acknowledgements by the MES; use false"},
+		"ack_timeout of zero":   {minimal + "mqtt: {ack_timeout: 0s}\n", "f.yaml:7: mqtt.ack_timeout: expected 100ms to 10m0s, found 0s"},
+		"ack_timeout of hours":  {minimal + "mqtt: {ack_timeout: 1h}\n", "f.yaml:7: mqtt.ack_timeout: expected 100ms to 10m0s, found 1h0m0s"},
+		"min_free":              {minimal + "ledger: {min_free: 1KiB}\n", "f.yaml:7: ledger.min_free: expected at least 1MiB, found 1024B"},
 		"web for all":           {minimal + "web: {listen: \"0.0.0.0:8080\"}\n", "f.yaml:7: web.listen: 0.0.0.0:8080 can be reached from other machines, which needs web.token_file; or use 127.0.0.1"},
 		"web of no port":        {minimal + "web: {listen: \"127.0.0.1\"}\n", `f.yaml:7: web.listen: expected an address and a port such as 127.0.0.1:8080, found "127.0.0.1"`},
 		"several at once": {replace("st-01", "st/01") + "gpu: {monitor: some}\n",

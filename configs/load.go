@@ -72,11 +72,12 @@ func defaults() *Config {
 		Schema:  Schema,
 		Engines: Engines{Backend: "auto", CacheDir: "/var/lib/gladd/engines"},
 		Ledger: Ledger{
-			Path:   "/var/lib/gladd/ledger.db",
-			Keep:   Duration(90 * 24 * time.Hour),
-			Images: Images{Keep: KeepAll, MaxBytes: 10 << 30},
+			Path:    "/var/lib/gladd/ledger.db",
+			Keep:    Duration(90 * 24 * time.Hour),
+			MinFree: 256 << 20,
+			Images:  Images{Keep: KeepAll, MaxBytes: 10 << 30},
 		},
-		MQTT: MQTT{URL: "mqtt://127.0.0.1:1883", Listen: "127.0.0.1:1883"},
+		MQTT: MQTT{URL: "mqtt://127.0.0.1:1883", AckTimeout: Duration(10 * time.Second), Listen: "127.0.0.1:1883"},
 		Web:  Web{Listen: "127.0.0.1:8080"},
 		GPU:  GPU{Monitor: "auto", Interval: Duration(5 * time.Second)},
 	}

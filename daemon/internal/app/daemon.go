@@ -103,6 +103,10 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		return FaultError{err}
 	}
 	d.images = ledger.NewImages(d.ledger, d.config.Ledger.Images.Dir, int64(d.config.Ledger.Images.MaxBytes))
+	d.images.KeepFree(int64(d.config.Ledger.MinFree))
+	if err := d.images.Prune(ctx); err != nil { // what follows needs room
+		d.log.Error("pictures beyond their limits cannot be removed", "error", err)
+	}
 	recovered, err := d.ledger.Recover(time.Now(), d.images)
 	if err != nil {
 		return FaultError{err}
@@ -333,9 +337,11 @@ func (d *daemon) openMES() (err error) {
 	options := mes.Options{
 		Broker: broker,
 		Site:   d.config.Site, Line: d.config.Line, Box: d.config.Box,
-		Snapshot: d.snapshot,
-		Ledger:   d.ledger,
-		Log:      d.log,
+		Snapshot:   d.snapshot,
+		Ledger:     d.ledger,
+		RequireAck: config.RequireAck,
+		AckTimeout: time.Duration(config.AckTimeout),
+		Log:        d.log,
 	}
 	for _, each := range d.stations {
 		options.Stations = append(options.Stations, each)
@@ -373,7 +379,9 @@ func (d *daemon) work(ctx context.Context) error {
 	d.startTriggers(ctx)
 	defer d.triggers.Wait()
 	defer cancel()
-	d.triggers.Go(func() { d.prune(ctx) })
+	d.triggers.Go(func() { d.keepRoom(ctx) })
+	d.triggers.Go(func() { d.retain(ctx) })
+	d.triggers.Go(func() { d.watchLedger(ctx) })
 	d.notify.ready()
 	d.triggers.Go(func() { d.notify.watch(ctx, d.stuck, d.statusText) })
 	if !d.options.UntilFinished {

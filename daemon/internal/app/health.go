@@ -127,19 +127,13 @@ func (d *daemon) stationHealth(each *station.Station) mes.Health {
 		Clock:   station.SystemClock(),
 		Reasons: []string{},
 	}
-	for _, err := range []error{each.CameraError(), d.modelError(each), each.LedgerError(), each.ImagesError()} {
+	for _, err := range []error{each.CameraError(), d.modelError(each), each.LedgerError(), d.picturesError(each)} {
 		if err != nil {
 			health.Reasons = append(health.Reasons, err.Error())
 		}
 	}
-	if waiting, err := d.ledger.Waiting(each.Source()); err == nil {
-		health.Outbox.Count = waiting.Count
-		if waiting.Count > 0 {
-			health.Outbox.OldestS = max(0, time.Since(waiting.Oldest).Round(time.Second/10).Seconds())
-		}
-	} else {
-		health.Reasons = append(health.Reasons, err.Error())
-	}
+	outbox, reasons := d.outboxHealth(each)
+	health.Outbox, health.Reasons = outbox, append(health.Reasons, reasons...)
 	var disk unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(d.config.Ledger.Path), &disk); err == nil {
 		health.Disk = &mes.Disk{FreeBytes: disk.Bavail * uint64(disk.Bsize), TotalBytes: disk.Blocks * uint64(disk.Bsize)}
@@ -170,7 +164,8 @@ func (d *daemon) metricsSource() web.MetricsSource {
 				if err != nil {
 					continue
 				}
-				observed.Counters, observed.Outbox = counters, waiting.Count
+				observed.Counters, observed.Outbox, observed.OutboxOldest = counters, waiting.Count, oldestSeconds(waiting)
+				observed.Unacknowledged, observed.Rejected = waiting.Unacknowledged, waiting.Rejected
 				all = append(all, observed)
 			}
 			for _, part := range d.config.Parts {
@@ -180,8 +175,9 @@ func (d *daemon) metricsSource() web.MetricsSource {
 			}
 			return all
 		},
-		GPUs:      d.observedGPUs,
-		Connected: func() bool { connected, _ := d.mes.Connected(); return connected },
+		GPUs:        d.observedGPUs,
+		AcksIgnored: func() map[string]int64 { return d.mes.AcksIgnored() },
+		Connected:   func() bool { connected, _ := d.mes.Connected(); return connected },
 	}
 }
 
@@ -250,7 +246,7 @@ func (d *daemon) statusText() string {
 			outbox += waiting.Count
 		}
 	}
-	words := fmt.Sprintf("%d stations, %d triggers, %d NotOK, %d verdicts wait for the broker", len(d.stations), accepted, notOK, outbox)
+	words := fmt.Sprintf("%d stations, %d triggers, %d NotOK, %d verdicts wait for the MES", len(d.stations), accepted, notOK, outbox)
 	if reasons := d.notReady(); len(reasons) > 0 {
 		words += "; " + reasons[0]
 	}

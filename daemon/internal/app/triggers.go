@@ -47,29 +47,3 @@ func (d *daemon) triggerByFolder(ctx context.Context, each *station.Station, con
 		func(arrival capture.Arrival) bool { return each.Offer(arrival.ID, arrival.Path, arrival.Rel) },
 		each.CameraProblem)
 }
-
-// pruneEvery is how often pictures and records that need not be kept are
-// looked for.
-const pruneEvery = 10 * time.Second
-
-// prune removes them, in small steps.
-func (d *daemon) prune(ctx context.Context) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
-	told := ""
-	for {
-		err := d.images.Prune(ctx)
-		if err == nil {
-			err = d.images.PruneRecords(ctx, time.Now().Add(-time.Duration(d.config.Ledger.Keep)))
-		}
-		if err != nil && ctx.Err() == nil && err.Error() != told {
-			told = err.Error()
-			d.log.Error("old records and pictures cannot be removed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}

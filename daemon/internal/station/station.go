@@ -281,3 +281,6 @@ var errShutdown = errors.New("gladd was told to end before the inspection began"
 
 // CameraProblem notes what is wrong with the camera; nil: nothing.
 func (s *Station) CameraProblem(err error) { s.status.fault(faultCamera, err) }
+
+// LedgerProblem notes why nothing can be recorded; nil: it can.
+func (s *Station) LedgerProblem(err error) { s.status.fault(faultLedger, err) }

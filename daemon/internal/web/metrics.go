@@ -14,11 +14,14 @@ import (
 type Observed struct {
 	Station string
 	// IsPart says that it is a part of several views, which has no queue.
-	IsPart      bool
-	Counters    ledger.Counters
-	Outbox      int64
-	Outstanding int // accepted triggers without a record
-	Ready       bool
+	IsPart         bool
+	Counters       ledger.Counters
+	Outbox         int64
+	OutboxOldest   float64 // seconds
+	Unacknowledged int64   // of Outbox
+	Rejected       int64
+	Outstanding    int // accepted triggers without a record
+	Ready          bool
 }
 
 // ObservedGPU is a GPU's reading; what could not be read is absent.
@@ -32,6 +35,9 @@ type MetricsSource struct {
 	Software string
 	Stations func() []Observed
 	GPUs     func() []ObservedGPU
+	// AcksIgnored counts, by their kind, the MES's acknowledgements that could not
+	// be used.
+	AcksIgnored func() map[string]int64
 	// Connected says whether there is a connection to the broker.
 	Connected func() bool
 }
@@ -87,6 +93,9 @@ var (
 	reasonsDesc   = prometheus.NewDesc("gladd_verdict_reasons_total", "Terminal records of production and reinspection that are not OK, by reason.", []string{"station", "reason"}, nil)
 	refusalsDesc  = prometheus.NewDesc("gladd_refusals_total", "Refused triggers by reason.", []string{"station", "reason"}, nil)
 	outboxDesc    = prometheus.NewDesc("gladd_outbox_length", "Verdicts that the MES does not have yet.", []string{"station"}, nil)
+	oldestDesc    = prometheus.NewDesc("gladd_outbox_oldest_seconds", "Age of the oldest verdict that the MES does not have; 0 without one.", []string{"station"}, nil)
+	parkedDesc    = prometheus.NewDesc("gladd_outbox_parked", "Verdicts that the MES did not acknowledge (they are sent again) or rejected.", []string{"station", "reason"}, nil)
+	acksDesc      = prometheus.NewDesc("gladd_acks_ignored_total", "Acknowledgements by the MES that could not be used.", []string{"kind"}, nil)
 	queueDesc     = prometheus.NewDesc("gladd_queue_length", "Accepted triggers that have no record yet.", []string{"station"}, nil)
 	readyDesc     = prometheus.NewDesc("gladd_station_ready", "1 where the station can inspect.", []string{"station"}, nil)
 	connectedDesc = prometheus.NewDesc("gladd_mqtt_connected", "1 with a connection to the broker.", nil, nil)
@@ -113,7 +122,7 @@ type collector struct{ source MetricsSource }
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{triggersDesc, verdictsDesc, reasonsDesc, refusalsDesc, outboxDesc, queueDesc, readyDesc, connectedDesc} {
+	for _, desc := range []*prometheus.Desc{triggersDesc, verdictsDesc, reasonsDesc, refusalsDesc, outboxDesc, oldestDesc, parkedDesc, acksDesc, queueDesc, readyDesc, connectedDesc} {
 		descs <- desc
 	}
 	for _, desc := range gpuDescs {
@@ -145,11 +154,17 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 			send(refusalsDesc, prometheus.CounterValue, float64(count), name, string(reason))
 		}
 		send(outboxDesc, prometheus.GaugeValue, float64(station.Outbox), name)
+		send(oldestDesc, prometheus.GaugeValue, station.OutboxOldest, name)
+		send(parkedDesc, prometheus.GaugeValue, float64(station.Unacknowledged), name, "unacknowledged")
+		send(parkedDesc, prometheus.GaugeValue, float64(station.Rejected), name, "rejected")
 		if station.IsPart {
 			continue
 		}
 		send(queueDesc, prometheus.GaugeValue, float64(station.Outstanding), name)
 		send(readyDesc, prometheus.GaugeValue, flag(station.Ready), name)
+	}
+	for kind, count := range c.source.AcksIgnored() {
+		send(acksDesc, prometheus.CounterValue, float64(count), kind)
 	}
 	send(connectedDesc, prometheus.GaugeValue, flag(c.source.Connected()))
 	for _, gpu := range c.source.GPUs() {

@@ -16,7 +16,7 @@ func TestMetrics(t *testing.T) {
 		Software: "gladd 1",
 		Stations: func() []Observed {
 			return []Observed{{
-				Station: "st-01", Outbox: 3, Outstanding: 2, Ready: true,
+				Station: "st-01", Outbox: 3, OutboxOldest: 12.5, Unacknowledged: 2, Rejected: 1, Outstanding: 2, Ready: true,
 				Counters: ledger.Counters{
 					Accepted:    7,
 					Evaluations: map[verdict.Evaluation]int64{verdict.OK: 5},
@@ -31,7 +31,8 @@ func TestMetrics(t *testing.T) {
 		GPUs: func() []ObservedGPU {
 			return []ObservedGPU{{Index: 1, Values: map[string]float64{"temperature_celsius": 61, "throttled": 0}}}
 		},
-		Connected: func() bool { return false },
+		AcksIgnored: func() map[string]int64 { return map[string]int64{"invalid": 6} },
+		Connected:   func() bool { return false },
 	})
 	score := 0.5
 	metrics.Observe("st-01", &verdict.Record{LatencyMS: 250, AnomalyScore: &score, Diagnostics: &verdict.Diagnostics{TimingsMS: verdict.TimingsMS{Compare: 100}}})
@@ -56,6 +57,8 @@ func TestMetrics(t *testing.T) {
 		`gladd_triggers_total{purpose="production",station="housing"} 6`, `gladd_outbox_length{station="housing"} 1`,
 		`gladd_verdict_reasons_total{reason="camera",station="st-01"} 2`, `gladd_refusals_total{reason="busy",station="st-01"} 4`,
 		`gladd_outbox_length{station="st-01"} 3`, `gladd_queue_length{station="st-01"} 2`, `gladd_station_ready{station="st-01"} 1`,
+		`gladd_outbox_oldest_seconds{station="st-01"} 12.5`, `gladd_outbox_parked{reason="unacknowledged",station="st-01"} 2`,
+		`gladd_outbox_parked{reason="rejected",station="st-01"} 1`, `gladd_acks_ignored_total{kind="invalid"} 6`,
 		`gladd_mqtt_connected 0`, `gladd_gpu_temperature_celsius{gpu="1"} 61`, `gladd_gpu_throttled{gpu="1"} 0`,
 		`gladd_stage_seconds_sum{stage="total",station="st-01"} 0.25`, `gladd_stage_seconds_sum{stage="compare",station="st-01"} 0.1`,
 	} {
