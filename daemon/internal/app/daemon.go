@@ -250,7 +250,8 @@ func (d *daemon) keepPrepared(config configs.Station, recipe string) error {
 	return d.ledger.Keep(preparedKey(d.source(config.Name)), string(kept))
 }
 
-// source is the origin of a station's verdicts.
+// source is the origin of the verdicts of a station, or of a part of several
+// views.
 func (d *daemon) source(name string) string {
 	return "/" + d.config.Site + "/" + d.config.Line + "/" + name
 }
@@ -345,6 +346,9 @@ func (d *daemon) openMES() (err error) {
 	}
 	for _, each := range d.stations {
 		options.Stations = append(options.Stations, each)
+	}
+	for _, part := range d.config.Parts {
+		options.Acks = append(options.Acks, part.Name)
 	}
 	d.mes = mes.New(options)
 	return nil

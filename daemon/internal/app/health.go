@@ -246,6 +246,11 @@ func (d *daemon) statusText() string {
 			outbox += waiting.Count
 		}
 	}
+	for _, part := range d.config.Parts {
+		if waiting, err := d.ledger.Waiting(d.source(part.Name)); err == nil {
+			outbox += waiting.Count
+		}
+	}
 	words := fmt.Sprintf("%d stations, %d triggers, %d NotOK, %d verdicts wait for the MES", len(d.stations), accepted, notOK, outbox)
 	if reasons := d.notReady(); len(reasons) > 0 {
 		words += "; " + reasons[0]

@@ -8,11 +8,6 @@ import (
 	"gladd/daemon/internal/web"
 )
 
-// partSource is the origin of a part's verdicts.
-func (d *daemon) partSource(name string) string {
-	return "/" + d.config.Site + "/" + d.config.Line + "/" + name
-}
-
 // partOf is the part of several views that a station sees; nil: there is none.
 func (d *daemon) partOf(config configs.Station) *station.Part {
 	part := d.config.PartOf(config.Name)
@@ -21,7 +16,7 @@ func (d *daemon) partOf(config configs.Station) *station.Part {
 	}
 	return &station.Part{
 		Name:     part.Name,
-		Source:   d.partSource(part.Name),
+		Source:   d.source(part.Name),
 		Views:    part.ViewNames(""),
 		Here:     part.ViewNames(config.Name),
 		Deadline: time.Duration(part.Deadline),
@@ -32,11 +27,14 @@ func (d *daemon) partOf(config configs.Station) *station.Part {
 
 // observedPart is what the metrics say of a part of several views.
 func (d *daemon) observedPart(name string) (web.Observed, error) {
-	source := d.partSource(name)
+	source := d.source(name)
 	counters, err := d.ledger.Counters(source)
 	if err != nil {
 		return web.Observed{}, err
 	}
 	waiting, err := d.ledger.Waiting(source)
-	return web.Observed{Station: name, IsPart: true, Counters: counters, Outbox: waiting.Count}, err
+	return web.Observed{
+		Station: name, IsPart: true, Counters: counters,
+		Outbox: waiting.Count, OutboxOldest: oldestSeconds(waiting), Unacknowledged: waiting.Unacknowledged, Rejected: waiting.Rejected,
+	}, err
 }

@@ -125,15 +125,28 @@ func (d *daemon) outboxHealth(each *station.Station) (outbox mes.Outbox, reasons
 		return outbox, []string{err.Error()}
 	}
 	outbox = mes.Outbox{Count: waiting.Count, Unacknowledged: waiting.Unacknowledged, Rejected: waiting.Rejected, OldestS: oldestSeconds(waiting)}
-	if waiting.Unacknowledged > 0 {
-		reasons = append(reasons, fmt.Sprintf("%s not acknowledged by the MES and are sent again; it must publish each result_id on the station's topic ack, or set mqtt.require_ack: false",
-			verdictsWere(waiting.Unacknowledged)))
-	}
-	if waiting.Rejected > 0 {
-		reasons = append(reasons, fmt.Sprintf("%s rejected by the MES; gladd ledger list tells which and why; one that the MES accepts after all is cleared",
-			verdictsWere(waiting.Rejected)))
+	reasons = parkedReasons(each.Name(), waiting)
+	if part := d.config.PartOf(each.Name()); part != nil {
+		ofPart, err := d.ledger.Waiting(d.source(part.Name))
+		if err != nil {
+			return outbox, append(reasons, err.Error())
+		}
+		reasons = append(reasons, parkedReasons(part.Name, ofPart)...)
 	}
 	return outbox, reasons
+}
+
+// parkedReasons say what is parked of a station or of a part of several views.
+func parkedReasons(name string, waiting ledger.Waiting) (reasons []string) {
+	if waiting.Unacknowledged > 0 {
+		reasons = append(reasons, fmt.Sprintf("%s not acknowledged by the MES and are sent again; it must publish each result_id on %s/ack, or set mqtt.require_ack: false",
+			verdictsWere(name, waiting.Unacknowledged), name))
+	}
+	if waiting.Rejected > 0 {
+		reasons = append(reasons, fmt.Sprintf("%s rejected by the MES; gladd ledger list --parked tells which and why; one that the MES accepts after all is cleared",
+			verdictsWere(name, waiting.Rejected)))
+	}
+	return reasons
 }
 
 func oldestSeconds(waiting ledger.Waiting) float64 {
@@ -143,11 +156,11 @@ func oldestSeconds(waiting ledger.Waiting) float64 {
 	return max(0, time.Since(waiting.Oldest).Round(time.Second/10).Seconds())
 }
 
-func verdictsWere(count int64) string {
+func verdictsWere(name string, count int64) string {
 	if count == 1 {
-		return "1 verdict was"
+		return "1 verdict of " + name + " was"
 	}
-	return fmt.Sprintf("%d verdicts were", count)
+	return fmt.Sprintf("%d verdicts of %s were", count, name)
 }
 
 // picturesError says why a station's pictures are not stored; nil: they are.

@@ -23,6 +23,7 @@ func TestTypes(t *testing.T) {
 		"health":        {message: reflect.TypeFor[mes.Health]()},
 		"counters":      {message: reflect.TypeFor[mes.Counters]()},
 		"acquired":      {message: reflect.TypeFor[mes.Acquired]()},
+		"ack":           {message: reflect.TypeFor[mes.Ack](), command: true},
 		"verdict":       {message: reflect.TypeFor[verdict.Record]()},
 		"reply":         {message: reflect.TypeFor[verdict.Reply]()},
 		"command.start": {message: reflect.TypeFor[verdict.Start](), command: true},
