@@ -3,19 +3,18 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"strings"
-	"time"
-
-	"gladd/daemon/internal/verdict"
+	"syscall"
 )
 
-// Reader reads a ledger that a daemon may be using.
+// Reader reads a ledger that a daemon may be using. It migrates nothing: an
+// earlier version's ledger is read as it is.
 type Reader struct {
 	path     string
+	version  int
 	database *sql.DB
 }
 
@@ -45,82 +44,93 @@ func openReader(ctx context.Context, path string) (*Reader, error) {
 	if version == 0 || version > len(migrations) {
 		return nil, errors.Join(fmt.Errorf("expected user_version 1 to %d, found %d; it belongs to a newer gladd, or is no ledger", len(migrations), version), database.Close())
 	}
-	return &Reader{path: path, database: database}, nil
+	return &Reader{path: path, version: version, database: database}, nil
 }
 
 // Close ends the reader.
 func (r *Reader) Close() error { return r.database.Close() }
 
-// Query says which results are wanted: those with the ids, or those that were
-// finished from a time on until before another, of all sources or one. Limit 0
-// is none.
-type Query struct {
-	ResultIDs    []string
-	Since, Until time.Time
-	Station      string
-	Limit        int
+// likeNow begins a query of an earlier version's ledger: it gives the tables the
+// columns that came later.
+var likeNow = map[int]string{
+	1: `WITH
+	triggers AS (SELECT rowid, *, NULL AS part_trigger,
+		(SELECT CASE WHEN json_valid(record) THEN record ->> '$.part.id' END FROM main.results WHERE results.trigger_id = triggers.trigger_id) AS part_id FROM main.triggers),
+	results AS (SELECT rowid, *, '' AS digest FROM main.results),
+	outbox AS (SELECT *, NULL AS published, 0 AS tries, NULL AS parked, NULL AS reason FROM main.outbox)
+`,
 }
 
-// Result is a terminal record, and where its picture lies.
-type Result struct {
-	Source string
-	Record verdict.Record
-	// Image is the picture's path below the folder of pictures; empty: none is
-	// stored.
-	Image string
+// queries are what is asked of a database, or of one state of it.
+type queries interface {
+	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row
 }
 
-// Results lists results, the oldest first.
-func (r *Reader) Results(ctx context.Context, query Query) ([]Result, error) {
-	results, err := r.results(ctx, query)
+// tables are a ledger's, in this version's form.
+type tables struct {
+	queries
+	likeNow string
+}
+
+func (t tables) rows(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
+	return t.QueryContext(ctx, t.likeNow+query, arguments...)
+}
+
+func (t tables) row(ctx context.Context, query string, arguments ...any) *sql.Row {
+	return t.QueryRowContext(ctx, t.likeNow+query, arguments...)
+}
+
+// each calls a function with every row that a query finds; the function scans
+// it.
+func (t tables) each(ctx context.Context, found func(*sql.Rows) error, query string, arguments ...any) error {
+	rows, err := t.rows(ctx, query, arguments...)
 	if err != nil {
-		return nil, fmt.Errorf("ledger %s: %w", r.path, err)
-	}
-	return results, nil
-}
-
-func (r *Reader) results(ctx context.Context, query Query) ([]Result, error) {
-	where, arguments := []string{"1"}, []any{}
-	add := func(condition string, values ...any) {
-		where, arguments = append(where, condition), append(arguments, values...)
-	}
-	if len(query.ResultIDs) > 0 {
-		var ids []any
-		for _, id := range query.ResultIDs {
-			ids = append(ids, id)
-		}
-		add("result_id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
-	}
-	if !query.Since.IsZero() {
-		add("finished >= ?", query.Since.UnixMilli())
-	}
-	if !query.Until.IsZero() {
-		add("finished < ?", query.Until.UnixMilli())
-	}
-	if query.Station != "" {
-		add("substr(results.source, -length(?)) = ?", "/"+query.Station, "/"+query.Station)
-	}
-	statement := `SELECT results.source, record, coalesce(path, '') FROM results LEFT JOIN images USING (trigger_id)
-		WHERE ` + strings.Join(where, " AND ") + ` ORDER BY finished, results.source, sequence`
-	if query.Limit > 0 {
-		statement += fmt.Sprintf(" LIMIT %d", query.Limit)
-	}
-	rows, err := r.database.QueryContext(ctx, statement, arguments...)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	var results []Result
 	for rows.Next() {
-		var result Result
-		var record []byte
-		if err := rows.Scan(&result.Source, &record, &result.Image); err != nil {
-			return nil, err
+		if err := found(rows); err != nil {
+			return err
 		}
-		if err := json.Unmarshal(record, &result.Record); err != nil {
-			return nil, fmt.Errorf("a record: %w", err)
-		}
-		results = append(results, result)
 	}
-	return results, rows.Err()
+	return rows.Err()
+}
+
+// newest are the tables as they are at each query.
+func (r *Reader) newest() tables { return tables{r.database, likeNow[r.version]} }
+
+// Path is the ledger's file.
+func (r *Reader) Path() string { return r.path }
+
+// snapshot calls a function with the tables of one state. As long as it runs,
+// the daemon's log of writes grows.
+func (r *Reader) snapshot(ctx context.Context, read func(tables) error) error {
+	tx, err := r.database.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	return read(tables{tx, likeNow[r.version]})
+}
+
+// failed names the ledger.
+func (r *Reader) failed(err error) error { return fmt.Errorf("ledger %s: %w", r.path, err) }
+
+// InUse says whether a daemon has the ledger. It holds the lock itself for a
+// moment, if it is free.
+func (r *Reader) InUse() (bool, error) {
+	file, err := os.Open(r.path + ".lock")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, r.failed(fmt.Errorf("does a daemon use it? %w", err))
+	}
+	defer file.Close()
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, r.failed(fmt.Errorf("does a daemon use it? lock %s: %w", file.Name(), err))
+	}
+	return err != nil, nil
 }
