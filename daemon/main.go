@@ -38,6 +38,7 @@ type cli struct {
 	Run       runCommand       `cmd:"" help:"Run the daemon: trigger in, verdict out over MQTT."`
 	Inspect   inspectCommand   `cmd:"" help:"Inspect picture files: one JSON line each on stdout."`
 	Replay    replayCommand    `cmd:"" help:"Inspect recorded parts again: what was found then, and now."`
+	Ledger    ledgerCommand    `cmd:"" help:"List, show, export and verify what the daemon recorded."`
 	Calibrate calibrateCommand `cmd:"" help:"Learn thresholds from pictures of good parts, with a promised rate of false rejects."`
 	Eval      evalCommand      `cmd:"" help:"Measure a model on a labelled set: AUROC, AP, F1max, PRO, and what its threshold makes of them."`
 	Bench     benchCommand     `cmd:"" help:"Measure what a model costs on this machine, and what its plans leave of the verdicts."`

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"gladd/configs"
@@ -20,9 +19,7 @@ import (
 // replayCommand is 'gladd replay'.
 type replayCommand struct {
 	ResultIDs []string    `arg:"" optional:"" name:"RESULT_ID" help:"Results to inspect again, as in verdicts."`
-	Since     string      `help:"All results from a time on: 2026-11-24T08:00:00Z, 2026-11-24, or 8h for the last 8 hours." placeholder:"TIME"`
-	Until     string      `help:"All results before a time." placeholder:"TIME"`
-	Station   string      `help:"Results of one station only." placeholder:"NAME"`
+	Range     rangeFlags  `embed:""`
 	Config    string      `help:"The daemon's configuration: names ledger, pictures, bundles and threads." placeholder:"FILE"`
 	Ledger    string      `help:"A ledger without its configuration, such as a copy; needs --bundle." placeholder:"FILE"`
 	Images    string      `help:"Folder of the ledger's pictures, if not 'images' beside it." placeholder:"DIR"`
@@ -91,32 +88,12 @@ func (c *replayCommand) Run(env *environment) error {
 
 // query says which results are wanted.
 func (c *replayCommand) query(now time.Time) (ledger.Query, error) {
-	query := ledger.Query{ResultIDs: c.ResultIDs, Station: c.Station}
-	if len(c.ResultIDs) == 0 && c.Since == "" {
-		return query, errors.New("which parts? Name results, or a time with --since")
+	query, err := c.Range.query(now)
+	if err == nil && len(c.ResultIDs) == 0 && c.Range.Since == "" {
+		err = errors.New("which parts? Name results, or a time with --since")
 	}
-	for _, each := range []struct {
-		flag, text string
-		time       *time.Time
-	}{{"since", c.Since, &query.Since}, {"until", c.Until, &query.Until}} {
-		if each.text == "" {
-			continue
-		}
-		if ago, err := time.ParseDuration(each.text); err == nil {
-			*each.time = now.Add(-ago)
-			continue
-		}
-		var err error
-		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", time.DateOnly} {
-			if *each.time, err = time.ParseInLocation(layout, each.text, time.Local); err == nil {
-				break
-			}
-		}
-		if err != nil {
-			return query, fmt.Errorf("--%s: expected a time such as 2026-11-24T08:00:00Z or 2026-11-24, or an age such as 8h, found %q", each.flag, each.text)
-		}
-	}
-	return query, nil
+	query.ResultIDs = c.ResultIDs
+	return query, err
 }
 
 // complete finds ledger, pictures and engines where only the configuration
@@ -195,8 +172,7 @@ func (c *replayCommand) print(env *environment, comparison replay.Comparison) er
 		_, err = fmt.Fprintf(env.stdout, "%s\n", line)
 		return err
 	}
-	station := comparison.Source[strings.LastIndexByte(comparison.Source, '/')+1:]
-	line := fmt.Sprintf("%s  %-10s %s  then %s", comparison.Finished, station, comparison.ResultID, findingText(&comparison.Recorded))
+	line := fmt.Sprintf("%s  %-10s %s  then %s", comparison.Finished, stationOf(comparison.Source), comparison.ResultID, findingText(&comparison.Recorded))
 	switch {
 	case comparison.Problem != nil:
 		line += "  not replayed: " + *comparison.Problem

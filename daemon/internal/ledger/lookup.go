@@ -136,7 +136,7 @@ func (r *Reader) Stories(ctx context.Context, id string, found func(*Story) erro
 func (r *Reader) triggersOf(ctx context.Context, id string) (rows []int64, err error) {
 	for _, query := range []string{
 		`SELECT rowid FROM triggers WHERE trigger_id = ?1 OR trigger_id IN (SELECT trigger_id FROM results WHERE result_id = ?1)`,
-		`SELECT rowid FROM triggers WHERE ` + ofPart + ` ORDER BY rowid`,
+		`SELECT rowid FROM triggers WHERE ` + partTriggers + ` ORDER BY rowid`,
 	} {
 		if err := r.newest().each(ctx, func(found *sql.Rows) error {
 			var row int64

@@ -117,7 +117,7 @@ func found(t testing.TB, r *Reader, query Query) string {
 	t.Helper()
 	var all []string
 	if err := r.Each(t.Context(), query, func(stored *Stored) error {
-		all = append(all, fmt.Sprintf("%s/%d", stationOf(stored.Source), stored.Sequence))
+		all = append(all, fmt.Sprintf("%s/%d", lastName(stored.Source), stored.Sequence))
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -125,9 +125,9 @@ func found(t testing.TB, r *Reader, query Query) string {
 	return strings.Join(all, " ")
 }
 
-func stationOf(source string) string { return source[strings.LastIndexByte(source, '/')+1:] }
+func lastName(source string) string { return source[strings.LastIndexByte(source, '/')+1:] }
 
-func text(s string) *string { return &s }
+func pointer(text string) *string { return &text }
 
 // A wall clock that is set back and forth does not change the order.
 func TestOrderUnderClockJumps(t *testing.T) {
@@ -138,7 +138,7 @@ func TestOrderUnderClockJumps(t *testing.T) {
 	for i, jump := range []time.Duration{0, time.Hour, -50 * 365 * 24 * time.Hour, time.Minute, -time.Hour, 10 * 365 * 24 * time.Hour, time.Second} {
 		source := []string{"/p/l/st-01", "/p/l/st-02"}[i%2]
 		made := record(t, l, source, func(made *verdict.Record) { made.Times.Triggered = verdict.Time{Time: begun.Add(jump)} })
-		want = append(want, fmt.Sprintf("%s/%d", stationOf(source), made.Sequence))
+		want = append(want, fmt.Sprintf("%s/%d", lastName(source), made.Sequence))
 	}
 	r := openTestReader(t, path)
 	if all := found(t, r, Query{}); all != strings.Join(want, " ") {
@@ -176,11 +176,11 @@ func TestQueries(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l := openTest(t, path)
 	st01, st02, housing := "/p/l/st-01", "/p/l/st-02", "/p/l/housing"
-	first := record(t, l, st01, func(made *verdict.Record) { made.Part.ID = text("P-1") })
+	first := record(t, l, st01, func(made *verdict.Record) { made.Part.ID = pointer("P-1") })
 	record(t, l, st02, func(made *verdict.Record) {
-		made.Part.ID, made.Evaluation, made.Reason = text("P-2"), verdict.NotOK, &verdict.Reason{Code: verdict.ReasonAnomaly}
+		made.Part.ID, made.Evaluation, made.Reason = pointer("P-2"), verdict.NotOK, &verdict.Reason{Code: verdict.ReasonAnomaly}
 	})
-	record(t, l, st01, func(made *verdict.Record) { made.Part.ID, made.Purpose = text("P-1"), verdict.Challenge })
+	record(t, l, st01, func(made *verdict.Record) { made.Part.ID, made.Purpose = pointer("P-1"), verdict.Challenge })
 	record(t, l, housing, nil)
 	record(t, l, "/p/l/not-st-01", nil)
 	unfinished := begin(t, l, "c-9")
@@ -256,8 +256,8 @@ func TestReadsVersion1(t *testing.T) {
 	dir := t.TempDir()
 	path, old := filepath.Join(dir, "ledger.db"), filepath.Join(dir, "old.db")
 	l := openTest(t, path)
-	record(t, l, source, func(made *verdict.Record) { made.Part.ID = text("P-1"); made.CommandID = text("c-1") })
-	record(t, l, source, func(made *verdict.Record) { made.Part.ID = text("P-2") })
+	record(t, l, source, func(made *verdict.Record) { made.Part.ID = pointer("P-1"); made.CommandID = pointer("c-1") })
+	record(t, l, source, func(made *verdict.Record) { made.Part.ID = pointer("P-2") })
 	begin(t, l, "")
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestStories(t *testing.T) {
 	l := openTest(t, path)
 	images := NewImages(l, filepath.Join(dir, "images"), 1<<30)
 	front := draft("c-1")
-	front.Part.ID = text("P-1")
+	front.Part.ID = pointer("P-1")
 	if _, _, err := l.Begin(source, front); err != nil {
 		t.Fatal(err)
 	}
@@ -322,9 +322,9 @@ func TestStories(t *testing.T) {
 	if err := l.Finish(source, front, time.Time{}, stored); err != nil {
 		t.Fatal(err)
 	}
-	back := record(t, l, "/p/l/st-02", func(made *verdict.Record) { made.Part.ID = text("P-1") })
+	back := record(t, l, "/p/l/st-02", func(made *verdict.Record) { made.Part.ID = pointer("P-1") })
 	part := record(t, l, "/p/l/housing", func(made *verdict.Record) {
-		made.Kind, made.Part.ID, made.SourceResultIDs = "part", text("P-1"), []string{front.ResultID, back.ResultID}
+		made.Kind, made.Part.ID, made.SourceResultIDs = "part", pointer("P-1"), []string{front.ResultID, back.ResultID}
 	})
 	unfinished := begin(t, l, "c-2")
 	fill(t, path)

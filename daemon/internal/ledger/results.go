@@ -223,7 +223,7 @@ func (q *Query) condition() (where string, arguments []any) {
 		add("results.evaluation = ?", q.Evaluation)
 	}
 	if q.Part != "" {
-		add("results.trigger_id IN (SELECT trigger_id FROM triggers WHERE "+ofPart+")", q.Part)
+		add("results.trigger_id IN (SELECT trigger_id FROM triggers WHERE "+partTriggers+")", q.Part)
 	}
 	if q.Purpose != "" {
 		add("CASE WHEN json_valid(results.record) THEN results.record ->> '$.purpose' END = ?", q.Purpose)
@@ -237,5 +237,5 @@ func (q *Query) condition() (where string, arguments []any) {
 	return strings.Join(conditions, " AND "), arguments
 }
 
-// ofPart finds the triggers of a part, by the index of sources and parts.
-const ofPart = `part_id = ? AND source IN (SELECT source FROM sequences UNION SELECT source FROM triggers WHERE finished = 0)`
+// partTriggers finds the triggers of a part, by the index of sources and parts.
+const partTriggers = `part_id = ? AND source IN (SELECT source FROM sequences UNION SELECT source FROM triggers WHERE finished = 0)`

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gladd/daemon/internal/verdict"
 )
@@ -37,6 +38,7 @@ func (v *verification) pictures(ctx context.Context) error {
 		return err
 	}
 	v.Begin("pictures", total)
+	var suspects []suspect
 	for last := ""; ; {
 		var page []storedPicture
 		if err := ledger.each(ctx, func(rows *sql.Rows) error {
@@ -48,37 +50,66 @@ func (v *verification) pictures(ctx context.Context) error {
 			FROM images LEFT JOIN results USING (trigger_id) WHERE images.trigger_id > ? ORDER BY images.trigger_id LIMIT ?`, last, picturePage); err != nil {
 			return err
 		}
+		before := suspects
+		suspects = nil
 		for i := range page {
-			if err := v.picture(ctx, ledger, &page[i]); err != nil {
-				return err
+			v.found.Pictures++
+			if wrong := v.wrongWith(&page[i]); wrong != "" {
+				suspects = append(suspects, suspect{&page[i], wrong})
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 			v.Step()
+		}
+		if err := v.accuse(ctx, ledger, before); err != nil {
+			return err
 		}
 		if len(page) < picturePage {
 			break
 		}
 		last = page[len(page)-1].triggerID
 	}
-	return v.files(ctx, ledger)
-}
-
-// picture verifies one. What seems wrong may have been removed meanwhile, with
-// its row.
-func (v *verification) picture(ctx context.Context, ledger tables, picture *storedPicture) error {
-	v.found.Pictures++
-	wrong := v.wrongWith(picture)
-	if wrong == "" {
-		return ctx.Err()
-	}
-	var there bool
-	if err := ledger.row(ctx, `SELECT EXISTS (SELECT 1 FROM images WHERE trigger_id = ? AND path = ?)`, picture.triggerID, picture.path).Scan(&there); err != nil || !there {
+	if err := v.files(ctx, ledger); err != nil {
 		return err
 	}
-	of := "trigger " + picture.triggerID
-	if picture.resultID.Valid {
-		of = named(picture.resultID.String, picture.source.String, picture.sequence.Int64)
+	if v.found.InUse && len(suspects) > 0 {
+		select {
+		case <-time.After(removalTime):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	v.problem("picture %s of %s: %s", picture.path, of, wrong)
+	return v.accuse(ctx, ledger, suspects)
+}
+
+// removalTime is how long a daemon takes at most from the removal of a picture's
+// file to that of its row.
+const removalTime = time.Second
+
+// suspect is a picture that seems wrong: a daemon may just be removing it.
+type suspect struct {
+	*storedPicture
+	wrong string
+}
+
+// accuse tells of those that are still there.
+func (v *verification) accuse(ctx context.Context, ledger tables, suspects []suspect) error {
+	for _, each := range suspects {
+		var there bool
+		if err := ledger.row(ctx, `SELECT EXISTS (SELECT 1 FROM images WHERE trigger_id = ? AND path = ?)`, each.triggerID, each.path).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			v.found.Pictures--
+			continue
+		}
+		of := "trigger " + each.triggerID
+		if each.resultID.Valid {
+			of = named(each.resultID.String, each.source.String, each.sequence.Int64)
+		}
+		v.problem("picture %s of %s: %s", each.path, of, each.wrong)
+	}
 	return nil
 }
 

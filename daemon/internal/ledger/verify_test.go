@@ -546,7 +546,7 @@ func TestVerifyWhileWritten(t *testing.T) {
 	}()
 	r := openTestReader(t, path)
 	results := 0
-	for range 30 {
+	for results < 20 {
 		problems, found := verify(t, r, VerifyOptions{})
 		if problems != nil || found.UnderWay > 1 || len(found.Sources) != 1 || found.Sources[0].Results < results {
 			t.Fatalf("found %v, %+v", problems, found)
@@ -554,7 +554,7 @@ func TestVerifyWhileWritten(t *testing.T) {
 		results = found.Sources[0].Results
 	}
 	close(stop)
-	if count := <-stopped; results < 2 || results > count {
+	if count := <-stopped; results > count {
 		t.Errorf("%d results of %d were seen", results, count)
 	}
 }
