@@ -121,7 +121,7 @@ type ledgerListCommand struct {
 	Waiting    bool               `help:"Results that the MES does not have yet."`
 	Parked     bool               `help:"Results that the MES rejected or did not acknowledge, with the reason."`
 	Unfinished bool               `help:"Triggers that have no result yet, instead of results."`
-	Limit      int                `help:"The newest only; 0: all." default:"50" placeholder:"N"`
+	Limit      int                `help:"The newest only, 50 without it; 0: all." default:"50" placeholder:"N"`
 	Format     string             `help:"text for people, or json: a line for each." default:"text" enum:"json,text" placeholder:"NAME"`
 }
 

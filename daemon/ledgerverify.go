@@ -18,7 +18,7 @@ type ledgerVerifyCommand struct {
 	Images   imagesFlags `embed:""`
 	Pictures bool        `help:"Verify the pictures, too: each is decoded, which takes long where there are many."`
 	Stopped  bool        `help:"A trigger without a result is a problem, also while a daemon has the ledger."`
-	Limit    int         `help:"How many problems and notes are told; the others are counted. 0: all." default:"100" placeholder:"N"`
+	Limit    int         `help:"How many problems and notes are told, 100 without it; the others are counted. 0: all." default:"100" placeholder:"N"`
 }
 
 // Help is shown below the flags.

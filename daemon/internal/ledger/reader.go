@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/mattn/go-sqlite3"
 )
 
 // Reader reads a ledger that a daemon may be using. It migrates nothing: an
@@ -39,6 +41,9 @@ func openReader(ctx context.Context, path string) (*Reader, error) {
 	}
 	var version int
 	if err := database.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
+		if refused := (sqlite3.Error{}); errors.As(err, &refused) && (refused.Code == sqlite3.ErrReadonly || refused.Code == sqlite3.ErrCantOpen) {
+			err = fmt.Errorf("%w; SQLite keeps files beside a ledger that it reads: do it as the user of the daemon, or read a copy in a folder of yours", err)
+		}
 		return nil, errors.Join(err, database.Close())
 	}
 	if version == 0 || version > len(migrations) {
@@ -117,20 +122,20 @@ func (r *Reader) snapshot(ctx context.Context, read func(tables) error) error {
 // failed names the ledger.
 func (r *Reader) failed(err error) error { return fmt.Errorf("ledger %s: %w", r.path, err) }
 
-// InUse says whether a daemon has the ledger. It holds the lock itself for a
+// inUse says whether a daemon has the ledger. It holds the lock itself for a
 // moment, if it is free.
-func (r *Reader) InUse() (bool, error) {
+func (r *Reader) inUse() (bool, error) {
 	file, err := os.Open(r.path + ".lock")
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, r.failed(fmt.Errorf("does a daemon use it? %w", err))
+		return false, fmt.Errorf("does a daemon use it? %w; verify it as the user of the daemon, or say --stopped if none does", err)
 	}
 	defer file.Close()
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
-		return false, r.failed(fmt.Errorf("does a daemon use it? lock %s: %w", file.Name(), err))
+		return false, fmt.Errorf("does a daemon use it? lock %s: %w", file.Name(), err)
 	}
 	return err != nil, nil
 }

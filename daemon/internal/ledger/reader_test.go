@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -408,5 +410,56 @@ func TestReadWhileWritten(t *testing.T) {
 	cancel()
 	if err := r.Each(ctx, Query{}, func(*Stored) error { return nil }); err == nil {
 		t.Error("want an end")
+	}
+}
+
+// Who reads as root leaves nothing behind that would keep the daemon's user
+// out.
+func TestReaderLeavesTheOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to give a file to another user")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ledger.db")
+	l := openTest(t, path)
+	record(t, l, source, nil)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const owner = 65534
+	if err := os.Chown(path, owner, owner); err != nil {
+		t.Fatal(err)
+	}
+	r := openTestReader(t, path)
+	if all := found(t, r, Query{}); all != "st-01/1" {
+		t.Errorf("found %s", all)
+	}
+	for _, name := range []string{path, path + "-shm", path + "-wal"} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != owner {
+			t.Errorf("%s belongs to user %d now", name, uid)
+		}
+	}
+}
+
+// The reader of a folder that is not one's own is told what to do.
+func TestReaderOfAnothersFolder(t *testing.T) {
+	dir := tmpfs(t, "2m")
+	path := filepath.Join(dir, "ledger.db")
+	l := openTest(t, path)
+	record(t, l, source, nil)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=2m"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := OpenReader(t.Context(), path)
+	want := "; SQLite keeps files beside a ledger that it reads: do it as the user of the daemon, or read a copy in a folder of yours"
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("want  …%s\nfound %v", want, err)
 	}
 }

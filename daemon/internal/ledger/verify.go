@@ -116,7 +116,7 @@ func (v *verification) inUse() (bool, error) {
 	if v.Stopped {
 		return false, nil
 	}
-	return v.reader.InUse()
+	return v.reader.inUse()
 }
 
 // unreadable makes a problem of the error of a damaged file.

@@ -21,15 +21,15 @@ type sequence struct {
 	// waiting says that all results so far are still in the outbox: age may have
 	// removed others between them.
 	waiting bool
-	counts  map[counted]int64
+	counts  map[counterName]int64
 	// unread says that a record could not be counted; apart, that some are
 	// counted apart from production; earlier, that some are an earlier version's,
 	// which counted all together.
 	unread, apart, earlier bool
 }
 
-// counted is what a counter counts.
-type counted struct{ kind, name string }
+// counterName says what a counter counts.
+type counterName struct{ kind, name string }
 
 // records verifies each record for itself, and that each source's are without a
 // gap.
@@ -50,7 +50,7 @@ func (v *verification) records(ctx context.Context, ledger tables) error {
 		defer v.Step()
 		source := sources[stored.Source]
 		if source == nil {
-			source = &sequence{VerifiedSource: VerifiedSource{Source: stored.Source, First: stored.Sequence}, waiting: true, counts: map[counted]int64{}}
+			source = &sequence{VerifiedSource: VerifiedSource{Source: stored.Source, First: stored.Sequence}, waiting: true, counts: map[counterName]int64{}}
 			sources[stored.Source] = source
 		}
 		v.follows(source, stored)
@@ -216,10 +216,10 @@ func (s *sequence) count(record *verdict.Record, digest string) {
 	kind := apart(record.Purpose)
 	s.apart = s.apart || kind != ""
 	s.earlier = s.earlier || digest == ""
-	s.counts[counted{kind + "trigger", "accepted"}]++
-	s.counts[counted{kind + "evaluation", string(record.Evaluation)}]++
+	s.counts[counterName{kind + "trigger", "accepted"}]++
+	s.counts[counterName{kind + "evaluation", string(record.Evaluation)}]++
 	if record.Reason != nil && kind == "" {
-		s.counts[counted{"reason", string(record.Reason.Code)}]++
+		s.counts[counterName{"reason", string(record.Reason.Code)}]++
 	}
 }
 
@@ -250,20 +250,20 @@ func (v *verification) counters(ctx context.Context, ledger tables, source *sequ
 		if json.Unmarshal(encoded, &draft) != nil {
 			source.unread = true // told with the triggers
 		}
-		source.counts[counted{apart(draft.Purpose) + "trigger", "accepted"}]++
+		source.counts[counterName{apart(draft.Purpose) + "trigger", "accepted"}]++
 		return nil
 	}, `SELECT CAST(draft AS BLOB) FROM triggers WHERE source = ? AND finished = 0`, source.Source); err != nil || source.unread {
 		return err
 	}
-	counters := map[counted]int64{}
+	counters := map[counterName]int64{}
 	if err := ledger.each(ctx, func(rows *sql.Rows) error {
-		var counter counted
+		var of counterName
 		var count int64
-		if err := rows.Scan(&counter.kind, &counter.name, &count); err != nil {
+		if err := rows.Scan(&of.kind, &of.name, &count); err != nil {
 			return err
 		}
-		if counter.kind != "refusal" && count != 0 {
-			counters[counter] = count
+		if of.kind != "refusal" && count != 0 {
+			counters[of] = count
 		}
 		return nil
 	}, `SELECT kind, name, count FROM counters WHERE source = ?`, source.Source); err != nil {
@@ -271,7 +271,7 @@ func (v *verification) counters(ctx context.Context, ledger tables, source *sequ
 	}
 	all := maps.Clone(counters)
 	maps.Copy(all, source.counts)
-	for _, each := range slices.SortedFunc(maps.Keys(all), func(a, b counted) int {
+	for _, each := range slices.SortedFunc(maps.Keys(all), func(a, b counterName) int {
 		return slices.Compare([]string{a.kind, a.name}, []string{b.kind, b.name})
 	}) {
 		if counters[each] != source.counts[each] {
