@@ -106,6 +106,9 @@ func (c *ledgerVerifyCommand) summary(out *bufio.Writer, path string, found *led
 		fmt.Fprintf(out, "  %s under way, the oldest accepted %s (%s ago)\n", plural(found.UnderWay, "trigger"), found.OldestUnderWay,
 			time.Since(found.OldestUnderWay.Time).Round(time.Millisecond))
 	}
+	if found.OpenParts > 0 {
+		fmt.Fprintf(out, "  %s whose views are still to come\n", plural(found.OpenParts, "part"))
+	}
 	if found.Undigested > 0 {
 		fmt.Fprintf(out, "  %s of an earlier version without a digest\n", plural(found.Undigested, "record"))
 	}

@@ -59,7 +59,7 @@ func (r *Reader) Close() error { return r.database.Close() }
 // columns that came later.
 var likeNow = map[int]string{
 	1: `WITH
-	triggers AS (SELECT rowid, *, NULL AS part_trigger,
+	triggers AS (SELECT rowid, *, 'view' AS kind, NULL AS part_trigger,
 		(SELECT CASE WHEN json_valid(record) THEN record ->> '$.part.id' END FROM main.results WHERE results.trigger_id = triggers.trigger_id) AS part_id FROM main.triggers),
 	results AS (SELECT rowid, *, '' AS digest FROM main.results),
 	outbox AS (SELECT *, NULL AS published, 0 AS tries, NULL AS parked, NULL AS reason FROM main.outbox)

@@ -43,9 +43,9 @@ func runSQL(t testing.TB, path string, statements ...string) {
 	}
 }
 
-// fill gives the rows of a ledger what this version's writer gives them: the
+// digestAll gives the rows of a ledger what this version's writer gives them: the
 // records' digests, and the columns of triggers.
-func fill(t testing.TB, path string) {
+func digestAll(t testing.TB, path string) {
 	t.Helper()
 	database := openRaw(t, path)
 	rows, err := database.Query(`SELECT result_id, CAST(record AS BLOB) FROM results`)
@@ -186,7 +186,7 @@ func TestQueries(t *testing.T) {
 	record(t, l, housing, nil)
 	record(t, l, "/p/l/not-st-01", nil)
 	unfinished := begin(t, l, "c-9")
-	fill(t, path)
+	digestAll(t, path)
 	runSQL(t, path,
 		`DELETE FROM outbox WHERE source = '/p/l/housing'`,
 		`UPDATE outbox SET parked = 'unacknowledged', published = 1, tries = 3 WHERE source = '/p/l/st-02'`,
@@ -329,7 +329,7 @@ func TestStories(t *testing.T) {
 		made.Kind, made.Part.ID, made.SourceResultIDs = "part", pointer("P-1"), []string{front.ResultID, back.ResultID}
 	})
 	unfinished := begin(t, l, "c-2")
-	fill(t, path)
+	digestAll(t, path)
 	runSQL(t, path, `UPDATE triggers SET part_trigger = '`+part.TriggerID+`' WHERE source IN ('/p/l/st-01', '/p/l/st-02') AND finished = 1`,
 		`INSERT INTO reviews VALUES ('v-1', '`+front.ResultID+`', 5, '{"by":"me"}')`)
 	r := openTestReader(t, path)

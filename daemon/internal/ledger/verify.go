@@ -39,8 +39,11 @@ type Verified struct {
 	// first of them was accepted.
 	UnderWay       int
 	OldestUnderWay verdict.Time
-	InUse          bool // by a daemon
-	Pictures       int
+	// OpenParts counts the parts whose views are still to come. They outlive a
+	// daemon: the next one goes on with them.
+	OpenParts int
+	InUse     bool // by a daemon
+	Pictures  int
 }
 
 // VerifiedSource is what a source's results are.
@@ -148,11 +151,11 @@ func named(resultID, source string, sequence int64) string {
 // triggers verifies that each trigger has exactly one result, or is under way.
 func (v *verification) triggers(ctx context.Context, ledger tables) error {
 	if err := ledger.each(ctx, func(rows *sql.Rows) error {
-		var triggerID, source string
+		var triggerID, source, kind string
 		var accepted int64
 		var finished, results int
 		var draft []byte
-		if err := rows.Scan(&triggerID, &source, &accepted, &draft, &finished, &results); err != nil {
+		if err := rows.Scan(&triggerID, &source, &kind, &accepted, &draft, &finished, &results); err != nil {
 			return err
 		}
 		trigger := fmt.Sprintf("trigger %s of %s, accepted %s", triggerID, source, at(accepted))
@@ -165,6 +168,8 @@ func (v *verification) triggers(ctx context.Context, ledger tables) error {
 			v.problem("%s: its record is gone", trigger)
 		case !json.Valid(draft):
 			v.problem("%s: what was known at the trigger cannot be read; the next start cannot record it", trigger)
+		case kind == "part":
+			v.found.OpenParts++
 		case v.found.InUse:
 			if v.found.UnderWay == 0 || at(accepted).Before(v.found.OldestUnderWay.Time) {
 				v.found.OldestUnderWay = at(accepted)
@@ -174,7 +179,7 @@ func (v *verification) triggers(ctx context.Context, ledger tables) error {
 			v.problem("%s: it has no record, and no daemon is at work; the next start records it as Undefined", trigger)
 		}
 		return nil
-	}, `SELECT trigger_id, source, accepted, CAST(draft AS BLOB), finished, results FROM (
+	}, `SELECT trigger_id, source, kind, accepted, CAST(draft AS BLOB), finished, results FROM (
 		SELECT triggers.rowid AS row, *, (SELECT count(*) FROM results WHERE results.trigger_id = triggers.trigger_id) AS results FROM triggers)
 		WHERE results <> 1 OR finished = 0 ORDER BY row`); err != nil {
 		return err

@@ -115,7 +115,7 @@ func newDamaged(t *testing.T) *damaged {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, d.path)
+	digestAll(t, d.path)
 	return d
 }
 
@@ -129,7 +129,7 @@ func (d *damaged) sql(statement string, arguments ...any) {
 func (d *damaged) edit(of *verdict.Record, from, to string) {
 	d.t.Helper()
 	d.sql(`UPDATE results SET record = replace(record, '%s', '%s') WHERE result_id = '%s'`, from, to, of.ResultID)
-	fill(d.t, d.path)
+	digestAll(d.t, d.path)
 }
 
 // stored reads a result's row.
@@ -178,7 +178,7 @@ func TestVerify(t *testing.T) {
 		},
 		"a sequence that was given twice": func(d *damaged) []string {
 			d.sql(withoutConstraints+`UPDATE results SET sequence = 1, record = replace(record, '"sequence":2', '"sequence":1') WHERE result_id = '%s'; DELETE FROM outbox`, d.st02[1].ResultID)
-			fill(d.t, d.path)
+			digestAll(d.t, d.path)
 			return []string{
 				"/p/l/st-02: sequence 1 was given twice",
 				"/p/l/st-02: sequence 2 is missing",
@@ -218,7 +218,7 @@ func TestVerify(t *testing.T) {
 			d.sql(withoutConstraints+`INSERT INTO results SELECT 'R-2', trigger_id, source, 3, evaluation, finished,
 				replace(replace(record, '"sequence":2', '"sequence":3'), result_id, 'R-2'), '' FROM results WHERE result_id = '%s';
 				UPDATE sequences SET last = 3 WHERE source = '/p/l/st-02'`, d.st02[1].ResultID)
-			fill(d.t, d.path)
+			digestAll(d.t, d.path)
 			return []string{
 				"/p/l/st-02: the counter of evaluation OK is 2, the ledger holds 3",
 				"/p/l/st-02: the counter of trigger accepted is 2, the ledger holds 3",
@@ -239,7 +239,7 @@ func TestVerify(t *testing.T) {
 		},
 		"a record that is none": func(d *damaged) []string {
 			d.sql(`UPDATE results SET record = '{' WHERE result_id = '%s'`, d.st02[1].ResultID)
-			fill(d.t, d.path)
+			digestAll(d.t, d.path)
 			return []string{"result " + d.st02[1].ResultID + " (/p/l/st-02, sequence 2): the record cannot be read: unexpected end of JSON input"}
 		},
 		"an evaluation that was turned": func(d *damaged) []string {
@@ -338,7 +338,7 @@ func TestVerify(t *testing.T) {
 				d.t.Fatal(err)
 			}
 			d.sql(`UPDATE results SET record = json_set(record, '$.image', NULL) WHERE result_id = '%s'`, d.st01[2].ResultID)
-			fill(d.t, d.path)
+			digestAll(d.t, d.path)
 			first, _ := onePixel(d.t, 0)
 			return []string{
 				fmt.Sprintf("picture %s of result %s (/p/l/st-01, sequence 1): expected a file of 5 bytes, found %d", d.pictures[0], d.st01[0].ResultID, len(first)),
@@ -371,9 +371,8 @@ func TestVerifyUnderWay(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l := openTest(t, path)
 	record(t, l, source, nil)
-	oldest := begin(t, l, "")
-	begin(t, l, "")
-	fill(t, path)
+	oldest, second := begin(t, l, ""), begin(t, l, "")
+	digestAll(t, path)
 	r := openTestReader(t, path)
 	problems, found := verify(t, r, VerifyOptions{})
 	if problems != nil || !found.InUse || found.UnderWay != 2 || found.OldestUnderWay.String() != oldest.Times.Triggered.String() {
@@ -387,6 +386,11 @@ func TestVerifyUnderWay(t *testing.T) {
 	}
 	if problems, found := verify(t, r, VerifyOptions{}); len(problems) != 2 || found.InUse {
 		t.Errorf("want two problems, found %v", problems)
+	}
+	// A part whose views are still to come outlives the daemon.
+	runSQL(t, path, `UPDATE triggers SET kind = 'part' WHERE trigger_id = '`+second.TriggerID+`'`)
+	if problems, found := verify(t, r, VerifyOptions{}); len(problems) != 1 || !strings.Contains(problems[0], oldest.TriggerID) || found.OpenParts != 1 {
+		t.Errorf("want one problem, found %v", problems)
 	}
 	// Neither does a reader keep a daemon out.
 	finish(t, openTest(t, path), oldest, verdict.OK)
@@ -422,7 +426,7 @@ func TestVerifyAfterRemoval(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, path)
+	digestAll(t, path)
 	r := openTestReader(t, path)
 	if all := found(t, r, Query{}); all != "st-01/1 st-01/3 st-01/6 st-01/7 st-01/8 st-01/9 st-01/10 housing/1" {
 		t.Errorf("found %s", all)
@@ -463,7 +467,7 @@ func TestVerifyPurposes(t *testing.T) {
 	if problems, found := verify(t, r, VerifyOptions{}); problems != nil || found.Undigested != 3 {
 		t.Errorf("found %v, %+v", problems, found)
 	}
-	fill(t, path)
+	digestAll(t, path)
 	runSQL(t, path, `DELETE FROM counters; INSERT INTO counters VALUES ('/p/l/st-01', 'trigger', 'accepted', 1), ('/p/l/st-01', 'evaluation', 'OK', 1),
 		('/p/l/st-01', 'challenge/trigger', 'accepted', 2), ('/p/l/st-01', 'challenge/evaluation', 'NotOK', 1), ('/p/l/st-01', 'refusal', 'busy', 5)`)
 	want := []string{"/p/l/st-01: the counter of challenge/evaluation NotOK is 1, the ledger holds 2"}
@@ -501,7 +505,7 @@ func TestVerifyDamagedFile(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, path)
+	digestAll(t, path)
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
