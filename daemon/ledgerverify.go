@@ -17,13 +17,13 @@ type ledgerVerifyCommand struct {
 	Of       ledgerFlags `embed:""`
 	Images   imagesFlags `embed:""`
 	Pictures bool        `help:"Verify the pictures, too: each is decoded, which takes long where there are many."`
-	Stopped  bool        `help:"A trigger without a result is a problem, also while a daemon has the ledger."`
+	Stopped  bool        `help:"A trigger without a result is a problem, also while a daemon has the ledger, and in a copy."`
 	Limit    int         `help:"How many problems and notes are told, 100 without it; the others are counted. 0: all." default:"100" placeholder:"N"`
 }
 
 // Help is shown below the flags.
 func (ledgerVerifyCommand) Help() string {
-	return `Verifies that each source's sequences have no gap from the oldest that is kept to the last one given, that every trigger has exactly one result, that no record was changed (SHA-256) and all agree with what stands beside them, that parts are what their views make of them, that counters count, that outbox and reviews name results, and SQLite's own structures. A trigger without a result is under way while a daemon has the ledger.
+	return `Verifies that each source's sequences have no gap from the oldest that is kept to the last one given, that every trigger has exactly one result, that no record was changed (SHA-256) and all agree with what stands beside them, that parts are what their views make of them, that counters count, that outbox and reviews name results, and SQLite's own structures. A trigger without a result is under way while a daemon has the ledger, and was so in a copy.
 
 Exit code: 0 all is right; 1 there are problems; 2 wrong usage or ledger.`
 }
@@ -98,13 +98,16 @@ func (c *ledgerVerifyCommand) summary(out *bufio.Writer, path string, found *led
 	for _, source := range found.Sources {
 		removed := ""
 		if source.First > 1 {
-			removed = ", earlier ones were removed by age"
+			removed = "; those before are not kept any more"
 		}
 		fmt.Fprintf(out, "  %s: %s, sequence %d to %d%s\n", source.Source, plural(source.Results, "result"), source.First, source.Last, removed)
 	}
 	if found.UnderWay > 0 {
-		fmt.Fprintf(out, "  %s under way, the oldest accepted %s (%s ago)\n", plural(found.UnderWay, "trigger"), found.OldestUnderWay,
-			time.Since(found.OldestUnderWay.Time).Round(time.Millisecond))
+		when := fmt.Sprintf("%s ago", time.Since(found.OldestUnderWay.Time).Round(time.Millisecond))
+		if found.Copied {
+			when = "this is a copy"
+		}
+		fmt.Fprintf(out, "  %s under way, the oldest accepted %s (%s)\n", plural(found.UnderWay, "trigger"), found.OldestUnderWay, when)
 	}
 	if found.OpenParts > 0 {
 		fmt.Fprintf(out, "  %s whose views are still to come\n", plural(found.OpenParts, "part"))

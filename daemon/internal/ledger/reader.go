@@ -122,20 +122,32 @@ func (r *Reader) snapshot(ctx context.Context, read func(tables) error) error {
 // failed names the ledger.
 func (r *Reader) failed(err error) error { return fmt.Errorf("ledger %s: %w", r.path, err) }
 
-// inUse says whether a daemon has the ledger. It holds the lock itself for a
-// moment, if it is free.
-func (r *Reader) inUse() (bool, error) {
+// usage says who works on a ledger.
+type usage int
+
+const (
+	unused usage = iota
+	inUse        // by a daemon
+	copied       // no daemon ever used it where it lies
+)
+
+// usage looks at the daemons' lock. It holds that itself for a moment, if it is
+// free.
+func (r *Reader) usage() (usage, error) {
 	file, err := os.Open(r.path + ".lock")
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return copied, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("does a daemon use it? %w; verify it as the user of the daemon, or say --stopped if none does", err)
+		return unused, fmt.Errorf("does a daemon use it? %w; verify it as the user of the daemon, or say --stopped if none does", err)
 	}
 	defer file.Close()
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
-		return false, fmt.Errorf("does a daemon use it? lock %s: %w", file.Name(), err)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return inUse, nil
+	case err != nil:
+		return unused, fmt.Errorf("does a daemon use it? lock %s: %w", file.Name(), err)
 	}
-	return err != nil, nil
+	return unused, nil
 }

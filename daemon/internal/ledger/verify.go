@@ -15,7 +15,7 @@ import (
 // VerifyOptions say how a ledger is verified.
 type VerifyOptions struct {
 	// Stopped says that no daemon is at work: a trigger without a record is a
-	// problem, even if one has the ledger.
+	// problem, even if one has the ledger, or in a copy.
 	Stopped bool
 	// ImagesDir is the folder of pictures; empty: pictures are not verified.
 	ImagesDir string
@@ -43,6 +43,7 @@ type Verified struct {
 	// daemon: the next one goes on with them.
 	OpenParts int
 	InUse     bool // by a daemon
+	Copied    bool // it lies where no daemon used it: what was under way was so when it was copied
 	Pictures  int
 }
 
@@ -83,7 +84,7 @@ func (v *verification) problem(format string, arguments ...any) {
 // tables verifies what stands in the tables. A daemon that begins or ends
 // meanwhile is at work.
 func (v *verification) tables(ctx context.Context) error {
-	before, err := v.inUse()
+	before, err := v.usage()
 	if err != nil {
 		return err
 	}
@@ -93,11 +94,12 @@ func (v *verification) tables(ctx context.Context) error {
 		} else if err != nil {
 			return v.unreadable("the ledger's id", err)
 		}
-		after, err := v.inUse()
+		after, err := v.usage()
 		if err != nil {
 			return err
 		}
-		v.found.InUse = before || after
+		v.found.InUse = before == inUse || after == inUse
+		v.found.Copied = before == copied && after == copied
 		for _, check := range []struct {
 			what string
 			do   func(context.Context, tables) error
@@ -115,11 +117,11 @@ func (v *verification) tables(ctx context.Context) error {
 	})
 }
 
-func (v *verification) inUse() (bool, error) {
+func (v *verification) usage() (usage, error) {
 	if v.Stopped {
-		return false, nil
+		return unused, nil
 	}
-	return v.reader.inUse()
+	return v.reader.usage()
 }
 
 // unreadable makes a problem of the error of a damaged file.
@@ -170,7 +172,7 @@ func (v *verification) triggers(ctx context.Context, ledger tables) error {
 			v.problem("%s: what was known at the trigger cannot be read; the next start cannot record it", trigger)
 		case kind == "part":
 			v.found.OpenParts++
-		case v.found.InUse:
+		case v.found.InUse, v.found.Copied:
 			if v.found.UnderWay == 0 || at(accepted).Before(v.found.OldestUnderWay.Time) {
 				v.found.OldestUnderWay = at(accepted)
 			}

@@ -387,6 +387,15 @@ func TestVerifyUnderWay(t *testing.T) {
 	if problems, found := verify(t, r, VerifyOptions{}); len(problems) != 2 || found.InUse {
 		t.Errorf("want two problems, found %v", problems)
 	}
+	// In a copy it was under way when that was made.
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	runSQL(t, path, "VACUUM INTO '"+copied+"'")
+	if problems, found := verify(t, openTestReader(t, copied), VerifyOptions{}); problems != nil || found.InUse || !found.Copied || found.UnderWay != 2 {
+		t.Errorf("found %v, %+v", problems, found)
+	}
+	if problems, _ := verify(t, openTestReader(t, copied), VerifyOptions{Stopped: true}); len(problems) != 2 {
+		t.Errorf("want two problems, found %v", problems)
+	}
 	// A part whose views are still to come outlives the daemon.
 	runSQL(t, path, `UPDATE triggers SET kind = 'part' WHERE trigger_id = '`+second.TriggerID+`'`)
 	if problems, found := verify(t, r, VerifyOptions{}); len(problems) != 1 || !strings.Contains(problems[0], oldest.TriggerID) || found.OpenParts != 1 {
