@@ -82,18 +82,16 @@ func newDamaged(t *testing.T) *damaged {
 	for range 2 {
 		d.st02 = append(d.st02, record(t, l, "/p/l/st-02", func(made *verdict.Record) { made.Times.Triggered = at }))
 	}
-	d.part = record(t, l, "/p/l/housing", func(made *verdict.Record) {
-		two := 2
-		made.Times.Triggered = at
-		made.Kind, made.ViewsExpected, made.SourceResultIDs = "part", &two, []string{d.st01[2].ResultID, d.st02[0].ResultID}
-	})
+	for _, view := range []string{front, back} {
+		finishView(t, l, beginView(t, l, "P-1", view), verdict.OK)
+	}
+	d.part = parts(t, l)[0]
 	if _, err := l.Refuse(source, verdict.Reply{Reason: &verdict.Refusal{Code: verdict.RefusedBusy}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	digestAll(t, d.path)
 	return d
 }
 

@@ -170,7 +170,7 @@ func (v *verification) triggers(ctx context.Context, ledger tables) error {
 			v.problem("%s: its record is gone", trigger)
 		case !json.Valid(draft):
 			v.problem("%s: what was known at the trigger cannot be read; the next start cannot record it", trigger)
-		case kind == "part":
+		case kind == verdict.KindPart:
 			v.found.OpenParts++
 		case v.found.InUse, v.found.Copied:
 			if v.found.UnderWay == 0 || at(accepted).Before(v.found.OldestUnderWay.Time) {

@@ -60,7 +60,7 @@ func (v *verification) records(ctx context.Context, ledger tables) error {
 			return nil
 		}
 		source.count(record, stored.Digest)
-		if record.Kind == "part" {
+		if record.Kind == verdict.KindPart {
 			return v.part(ctx, ledger, stored, record, oldest)
 		}
 		return nil
@@ -226,7 +226,7 @@ func (s *sequence) count(record *verdict.Record, digest string) {
 // apart begins the kinds of counters of purposes that are counted apart from
 // production.
 func apart(purpose verdict.Purpose) string {
-	if purpose == verdict.Production || purpose == verdict.Reinspection {
+	if purpose.IsProduction() {
 		return ""
 	}
 	return string(purpose) + "/"
