@@ -99,7 +99,7 @@ func Run(ctx context.Context, options RunOptions) error {
 // start brings the parts up, what others need first.
 func (d *daemon) start(ctx context.Context) (err error) {
 	began := time.Now()
-	if d.ledger, err = ledger.Open(ctx, ledger.Options{Path: d.config.Ledger.Path}); err != nil {
+	if d.ledger, err = d.openLedger(ctx); err != nil {
 		return FaultError{err}
 	}
 	d.images = ledger.NewImages(d.ledger, d.config.Ledger.Images.Dir, int64(d.config.Ledger.Images.MaxBytes))

@@ -18,6 +18,21 @@ const (
 	ledgerEvery = time.Second // and whenever its health changes
 )
 
+// openLedger opens the ledger; on a full disk pictures make room for it.
+func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
+	options := ledger.Options{Path: d.config.Ledger.Path}
+	opened, err := ledger.Open(ctx, options)
+	if !ledger.IsFull(err) {
+		return opened, err
+	}
+	removed, failed := ledger.MakeRoomToOpen(options.Path, d.config.Ledger.Images.Dir)
+	if removed == 0 {
+		return nil, errors.Join(err, failed)
+	}
+	d.log.Warn("the ledger's disk is full; the oldest pictures were removed", "count", removed, "error", err)
+	return ledger.Open(ctx, options)
+}
+
 // keepRoom removes pictures beyond their limits: now and then, when one found no
 // room, and when the ledger finds none.
 func (d *daemon) keepRoom(ctx context.Context) {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -104,12 +107,8 @@ const madeRoom = 10
 // enough seems to be free (there are quotas, and file systems that run out of
 // something else), but none where they lie on another disk.
 func (i *Images) MakeRoom(ctx context.Context) error {
-	var mine, ledgers unix.Stat_t
-	if err := errors.Join(unix.Stat(existing(i.dir), &mine), unix.Stat(i.ledger.path, &ledgers)); err != nil {
-		return fmt.Errorf("disks of %s and %s: %w", i.dir, i.ledger.path, err)
-	}
-	if mine.Dev != ledgers.Dev {
-		return nil
+	if same, err := sameDisk(i.dir, i.ledger.path); err != nil || !same {
+		return err
 	}
 	i.pruning.Lock()
 	defer i.pruning.Unlock()
@@ -118,6 +117,37 @@ func (i *Images) MakeRoom(ctx context.Context) error {
 		return err
 	}
 	return i.removeOldest(ctx, lacking, madeRoom)
+}
+
+func sameDisk(one, other string) (bool, error) {
+	var first, second unix.Stat_t
+	if err := errors.Join(unix.Stat(existing(one), &first), unix.Stat(existing(other), &second)); err != nil {
+		return false, fmt.Errorf("disks of %s and %s: %w", one, other, err)
+	}
+	return first.Dev == second.Dev, nil
+}
+
+// MakeRoomToOpen removes the oldest pictures from a folder because a ledger at a
+// path cannot even be opened for want of space. Which of them are of OK parts only
+// the ledger knows; it finds out later that they are gone. It returns how many went.
+func MakeRoomToOpen(path, dir string) (removed int, err error) {
+	if same, err := sameDisk(dir, path); err != nil || !same {
+		return 0, err
+	}
+	pictures, err := filepath.Glob(filepath.Join(dir, "*", "*", "*.png"))
+	if err != nil {
+		return 0, fmt.Errorf("pictures of %s: %w", dir, err)
+	}
+	// Their names, and those of the days, grow with time; stations come before them.
+	age := func(path string) string { return filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path)) }
+	slices.SortFunc(pictures, func(a, b string) int { return strings.Compare(age(a), age(b)) })
+	for _, picture := range pictures[:min(madeRoom, len(pictures))] {
+		if err := os.Remove(picture); err != nil {
+			return removed, fmt.Errorf("remove picture: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
 }
 
 // removeOldest removes at least a number of bytes and of pictures, as far as

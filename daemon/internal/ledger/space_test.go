@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -204,6 +205,34 @@ func TestGonePicturesDoNotCount(t *testing.T) {
 	if found, rows := there(paths), countRows(t, l, "images"); found != "---xx" || rows != 2 {
 		t.Errorf("want the next one gone, found %s and %d rows", found, rows)
 	}
+}
+
+// After a restart, a full disk does not even let the ledger be opened.
+func TestOpenOnAFullDisk(t *testing.T) {
+	dir := tmpfs(t, "4m")
+	path := filepath.Join(dir, "ledger.db")
+	l := openTest(t, path)
+	images := NewImages(l, filepath.Join(dir, "images"), 1<<30)
+	paths := storePictures(t, l, images, slices.Repeat([]verdict.Evaluation{verdict.NotOK}, madeRoom+2)...)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fillDisk(t, dir)
+	if _, err := Open(t.Context(), Options{Path: path}); !IsFull(err) {
+		t.Fatalf("want a full disk, found %v", err)
+	}
+	other := filepath.Join(tmpfs(t, "1m"), "ledger.db")
+	if removed, err := MakeRoomToOpen(other, images.dir); err != nil || removed != 0 {
+		t.Errorf("want what is on another disk left alone, found %d removed, %v", removed, err)
+	}
+	if removed, err := MakeRoomToOpen(path, images.dir); err != nil || removed != madeRoom {
+		t.Errorf("want %d removed, found %d, %v", madeRoom, removed, err)
+	}
+	if found, want := there(paths), strings.Repeat("-", madeRoom)+"xx"; found != want {
+		t.Errorf("want %s, found %s", want, found)
+	}
+	l = openTest(t, path)
+	begin(t, l, "")
 }
 
 // Pictures on another disk make no room for the ledger.
