@@ -251,7 +251,7 @@ func (c *Config) checkMQTT(checks *checker) {
 		checks.refuse("mqtt.ack_timeout", "expected %s to %s, found %s", minAckTimeout, maxAckTimeout, timeout)
 	}
 	if mqtt.Embedded {
-		for _, key := range []string{"url", "username", "password_file", "ca_file", "cert_file", "key_file"} {
+		for _, key := range []string{"url", "allow_plaintext", "username", "password_file", "ca_file", "cert_file", "key_file"} {
 			if checks.document.Has("mqtt." + key) {
 				checks.refuse("mqtt."+key, "the embedded broker takes no %s; leave it or mqtt.embedded out", key)
 			}
@@ -271,6 +271,8 @@ func (c *Config) checkMQTT(checks *checker) {
 		checks.refuse("mqtt.url", "expected mqtt://HOST:PORT or mqtts://HOST:PORT, found %q", withoutPassword(mqtt.URL))
 	case address.User != nil:
 		checks.refuse("mqtt.url", "a user or a password has no place in the address; use mqtt.username and mqtt.password_file")
+	case !tls && !mqtt.AllowPlaintext && !loopbackHost(address.Hostname()):
+		checks.refuse("mqtt.url", "nothing would be encrypted on the way to %s, passwords neither; use mqtts://, or write mqtt.allow_plaintext: true where everybody on the network may read and send commands", address.Hostname())
 	}
 	for key, path := range map[string]string{"ca_file": mqtt.CAFile, "cert_file": mqtt.CertFile, "key_file": mqtt.KeyFile} {
 		checks.file("mqtt."+key, path)
@@ -312,6 +314,10 @@ func loopback(address string) bool {
 	if err != nil {
 		return false
 	}
+	return loopbackHost(host)
+}
+
+func loopbackHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -119,6 +119,8 @@ type MQTT struct {
 	// Embedded runs a broker inside the daemon, at Listen, for trying it out.
 	Embedded bool   `yaml:"embedded"`
 	Listen   string `yaml:"listen"`
+	// AllowPlaintext lets mqtt:// go to another machine.
+	AllowPlaintext bool `yaml:"allow_plaintext"`
 }
 
 // Web is the daemon's HTTP listener.

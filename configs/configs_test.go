@@ -112,6 +112,9 @@ func TestErrors(t *testing.T) {
 		"broker of no scheme":   {minimal + "mqtt: {url: \"broker:1883\"}\n", `f.yaml:7: mqtt.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT, found "broker:1883"`},
 		"password in the url":   {minimal + "mqtt: {url: \"mqtt://user:secret@broker\"}\n", "f.yaml:7: mqtt.url: a user or a password has no place in the address; use mqtt.username and mqtt.password_file"},
 		"password, bad url":     {minimal + "mqtt: {url: \"http://user:secret@broker\"}\n", `f.yaml:7: mqtt.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT, found "…@broker"`},
+		"plain text":            {minimal + "mqtt: {url: \"mqtt://broker\"}\n", "f.yaml:7: mqtt.url: nothing would be encrypted on the way to broker, passwords neither; use mqtts://, or write mqtt.allow_plaintext: true where everybody on the network may read and send commands"},
+		"plain text, address":   {minimal + "mqtt: {url: \"mqtt://[fe80::1]:1883\"}\n", "f.yaml:7: mqtt.url: nothing would be encrypted on the way to fe80::1, passwords neither; use mqtts://, or write mqtt.allow_plaintext: true where everybody on the network may read and send commands"},
+		"plain text of nobody":  {minimal + "mqtt: {embedded: true, allow_plaintext: true}\n", "f.yaml:7: mqtt.allow_plaintext: the embedded broker takes no allow_plaintext; leave it or mqtt.embedded out"},
 		"no such password file": {minimal + "mqtt: {username: u, password_file: scret}\n", "f.yaml:7: mqtt.password_file: no such file: " + dir + "/scret"},
 		"password of nobody":    {minimal + "mqtt: {password_file: secret}\n", "f.yaml:7: mqtt.password_file: a password without mqtt.username"},
 		"ca without tls":        {minimal + "mqtt: {ca_file: secret}\n", "f.yaml:7: mqtt.ca_file: belongs to mqtts://; mqtt.url is not encrypted"},
@@ -132,6 +135,19 @@ func TestErrors(t *testing.T) {
 				t.Errorf("want  %s\nfound %v", test.want, err)
 			}
 		})
+	}
+}
+
+// Plain text goes to this machine, and elsewhere only when it is asked for.
+func TestPlaintext(t *testing.T) {
+	dir := workplace(t)
+	for _, mqtt := range []string{
+		`{url: "mqtt://localhost"}`, `{url: "mqtt://127.3.2.1:1883"}`, `{url: "mqtt://[::1]:1883"}`, `{url: "mqtts://broker"}`,
+		`{url: "mqtt://broker", allow_plaintext: true}`, `{url: "mqtt://10.1.2.3:1883", allow_plaintext: true}`,
+	} {
+		if _, err := parse("f.yaml", dir, []byte(minimal+"mqtt: "+mqtt+"\n")); err != nil {
+			t.Errorf("%s: %v", mqtt, err)
+		}
 	}
 }
 

@@ -485,10 +485,10 @@ func TestRunRefuses(t *testing.T) {
 }
 
 func TestConfigCheck(t *testing.T) {
-	s := newSite(t, "mqtt://broker:1883")
+	s := newSite(t, "mqtts://broker:8883")
 	config := s.config(oneStation)
 	code, stdout, stderr := gladd(t, "config", "check", config)
-	if want := config + " is right: 1 station, 1 recipe; verdicts go to mqtt://broker:1883\n"; code != 0 || stdout != want {
+	if want := config + " is right: 1 station, 1 recipe; verdicts go to mqtts://broker:8883\n"; code != 0 || stdout != want {
 		t.Errorf("want %s, found %d, %s, %s", want, code, stdout, stderr)
 	}
 	if err := os.Remove(filepath.Join(s.dir, "bundle", engines.CalibrationsFile)); err != nil {
