@@ -49,22 +49,12 @@ func inspects(status station.Status) bool {
 
 // health describes the daemon for /healthz.
 func (d *daemon) health() any {
-	type connection struct {
-		Connected bool    `json:"connected"`
-		Reason    *string `json:"reason"`
-	}
-	health := struct {
-		Alive    bool          `json:"alive"`
-		Software string        `json:"software"`
-		MQTT     connection    `json:"mqtt"`
-		GPU      gpumon.Report `json:"gpu"`
-	}{Alive: true, Software: d.options.Software, GPU: d.gpu.Report()}
-	if d.isReady() {
-		connected, err := d.mes.Connected()
-		health.MQTT.Connected = connected
-		health.MQTT.Reason = text(err)
-	}
-	return health
+	return struct {
+		Alive    bool           `json:"alive"`
+		Software string         `json:"software"`
+		MQTT     mes.Connection `json:"mqtt"`
+		GPU      gpumon.Report  `json:"gpu"`
+	}{Alive: true, Software: d.options.Software, MQTT: d.mes.Connection(), GPU: d.gpu.Report()}
 }
 
 func text(err error) *string {
@@ -134,6 +124,7 @@ func (d *daemon) stationHealth(each *station.Station) mes.Health {
 	}
 	outbox, reasons := d.outboxHealth(each)
 	health.Outbox, health.Reasons = outbox, append(health.Reasons, reasons...)
+	health.Reasons = append(health.Reasons, d.connectionReasons()...)
 	var disk unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(d.config.Ledger.Path), &disk); err == nil {
 		health.Disk = &mes.Disk{FreeBytes: disk.Bavail * uint64(disk.Bsize), TotalBytes: disk.Blocks * uint64(disk.Bsize)}
@@ -141,6 +132,17 @@ func (d *daemon) stationHealth(each *station.Station) mes.Health {
 		health.Reasons = append(health.Reasons, "disk: "+err.Error())
 	}
 	return health
+}
+
+// connectionReasons say what is wrong with a connection that there is, or soon
+// will be.
+func (d *daemon) connectionReasons() []string {
+	connection := d.mes.Connection()
+	reasons := connection.Warnings
+	if connection.Connected && connection.Reason != nil {
+		reasons = append(reasons, *connection.Reason)
+	}
+	return reasons
 }
 
 // metricsSource answers /metrics.

@@ -7,9 +7,9 @@ package mes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -25,8 +25,6 @@ const (
 	ackTimeout     = 10 * time.Second // for a PUBACK or SUBACK
 	keepAlive      = 10 * time.Second
 	pingTimeout    = 5 * time.Second
-	firstRetry     = 500 * time.Millisecond
-	lastRetry      = 30 * time.Second
 	// steadyAfter is how long a connection must have held for the next one to
 	// be tried at once.
 	steadyAfter = 2 * time.Second
@@ -73,11 +71,17 @@ type Client struct {
 	badAcks badAcks
 
 	session int64 // the last one; of keepConnected only
+	deaf    bool  // the connection ended when it asked for the box's status; the same
+
+	renewal *renewal
 
 	mutex      sync.Mutex
 	open       *connection // from CONNECT on; nil while there is none
 	connection *connection // once the box is online; nil while it is not
-	problem    error       // why there is none
+	problem    *Problem    // why there is none
+	since      time.Time   // when the box came online, or ceased to be
+	attempts   int         // that failed since
+	taken      taken
 	changed    chan struct{}
 
 	cancel context.CancelFunc
@@ -97,10 +101,12 @@ func New(options Options) *Client {
 		flood:     make(chan struct{}, commandsWaiting),
 		preparing: make(chan struct{}, commandsWaiting),
 		acquired:  make(chan acquired, acquiredWaiting),
-		problem:   errors.New("not connected yet"),
+		problem:   &Problem{Class: ClassConnecting, Text: "not connected yet"},
 		changed:   make(chan struct{}, 1),
 		wall:      time.Now,
 	}
+	client.since = client.wall()
+	client.renewal = newRenewal(options.Broker, options.Log, client.wall)
 	for _, station := range options.Stations {
 		client.commands[station.Name()] = make(chan command, commandsWaiting)
 	}
@@ -116,13 +122,49 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	c.done.Go(func() { c.publishAcquired(ctx) })
 	c.done.Go(func() { c.keepConnected(ctx) })
+	c.done.Go(func() { c.renewal.watch(ctx) })
+}
+
+// clientID is always the same: the broker has at most one connection of this
+// box, and the newest one is right.
+func (c *Client) clientID() string {
+	return "gladd-" + c.options.Site + "-" + c.options.Line + "-" + c.options.Box
 }
 
 // Connected says whether there is a connection, and why not.
 func (c *Client) Connected() (bool, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
+	if c.problem == nil {
+		return c.connection != nil, nil
+	}
 	return c.connection != nil, c.problem
+}
+
+// Connection describes the connection to the broker.
+type Connection struct {
+	Connected bool         `json:"connected"`
+	Class     *Class       `json:"class"`    // of what is wrong; null: nothing is
+	Reason    *string      `json:"reason"`   // the same in words
+	Since     verdict.Time `json:"since"`    // when the connection came to be, or was lost
+	Attempts  int          `json:"attempts"` // that failed since
+	Warnings  []string     `json:"warnings"` // of what will go wrong
+}
+
+// Connection describes the connection to the broker.
+func (c *Client) Connection() Connection {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	described := Connection{Connected: c.connection != nil, Since: verdict.Time{Time: c.since}, Attempts: c.attempts, Warnings: c.renewal.warnings()}
+	problem := c.problem
+	if described.Connected {
+		problem = c.taken.current()
+	}
+	if problem != nil {
+		reason := problem.Error()
+		described.Class, described.Reason = &problem.Class, &reason
+	}
+	return described
 }
 
 // Changed has the stations' retained messages looked at.
@@ -135,40 +177,73 @@ func (c *Client) Changed() {
 
 // keepConnected is the life of the client.
 func (c *Client) keepConnected(ctx context.Context) {
-	retry := firstRetry
+	var pause backoff
 	told, repeated := "", 0
 	for ctx.Err() == nil {
-		began := time.Now()
-		err := c.connect(ctx)
+		deaf := c.deaf
+		worked, err := c.connect(ctx)
+		if deaf && worked < shortConnection { // it did not help not to ask
+			c.deaf = false
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.As(err, &lostError{}) && time.Since(began) > steadyAfter {
-			retry, told = firstRetry, ""
+		if errors.Is(err, errRenewed) {
+			c.options.Log.Info("the files of the connection to the broker were renewed; connecting again with them", "broker", c.options.Broker.URL)
+			pause, told = backoff{}, ""
+			c.disconnected(&Problem{Class: ClassConnecting, Text: "connecting again with renewed files"}, 0)
+			continue
 		}
-		c.setConnection(nil, err)
+		problem := c.disconnected(err, worked)
+		if worked > steadyAfter {
+			pause = backoff{}
+			if problem.Class != ClassClientIDTaken {
+				told = ""
+			}
+		}
 		// A repeated fault is told once, and counted.
-		if err.Error() != told {
-			c.options.Log.Warn("no connection to the broker; verdicts wait in the ledger", "broker", c.options.Broker.URL, "error", err)
-			told, repeated = err.Error(), 0
+		if problem.Text != told {
+			c.options.Log.Warn("no connection to the broker; verdicts wait in the ledger", "broker", c.options.Broker.URL, "class", problem.Class, "error", problem)
+			told, repeated = problem.Text, 0
 		} else {
 			repeated++
-			c.options.Log.Debug("still no connection to the broker", "error", err, "repeated", repeated)
+			c.options.Log.Debug("still no connection to the broker", "class", problem.Class, "error", problem, "repeated", repeated)
 		}
-		// Jitter, or all boxes of a plant would come back in step.
-		wait := retry/2 + rand.N(retry/2)
-		retry = min(2*retry, lastRetry)
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-c.renewal.renewed: // it may go well now
+		case <-time.After(pause.next()):
 		}
 	}
 }
 
-func (c *Client) setConnection(connection *connection, problem error) {
+// connected notes that the box is online, and returns what is wrong all the
+// same.
+func (c *Client) connected(connection *connection) *Problem {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	c.connection, c.problem = connection, problem
+	c.connection, c.problem = connection, nil
+	c.since, c.attempts = c.wall(), 0
+	c.taken.said = true
+	return c.taken.current()
+}
+
+// disconnected notes why the box is not online, and returns it. The broker had
+// the box logged in for a time.
+func (c *Client) disconnected(err error, worked time.Duration) *Problem {
+	problem := &Problem{Class: ClassClosed, Text: "closed"}
+	known := errors.As(err, &problem)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.connection != nil {
+		c.since = c.wall()
+	}
+	if known && problem.Class != ClassConnecting {
+		c.attempts++
+		problem = c.taken.explain(problem, c.clientID(), worked)
+	}
+	c.connection, c.problem = nil, problem
+	return problem
 }
 
 // setOpen keeps the connection for replies: commands may come before the box is
@@ -185,22 +260,35 @@ func (c *Client) current() *connection {
 	return c.open
 }
 
-// lostError is the end of a connection that was there.
-type lostError struct{ error }
-
-func (e lostError) Unwrap() error { return e.error }
-
-// connect connects once, with a client of its own, and returns why the
-// connection ended.
-func (c *Client) connect(ctx context.Context) error {
+// connect connects once, with a client of its own. It returns for how long the
+// broker had the box logged in and why the connection ended: a [Problem], or
+// errRenewed.
+func (c *Client) connect(ctx context.Context) (worked time.Duration, err error) {
+	attempt := &attempt{broker: c.options.Broker, clientID: c.clientID()}
+	if attempt.endpoint, err = c.options.Broker.endpoint(); err != nil {
+		return 0, &Problem{Class: ClassFiles, Text: "mqtt.url cannot be understood", Cause: err}
+	}
+	if attempt.credentials, err = c.renewal.load(); err != nil {
+		return 0, err
+	}
 	session, err := c.options.Ledger.NextSession()
 	if err != nil && c.session == 0 {
-		return fmt.Errorf("new session: %w", err)
+		return 0, &Problem{Class: ClassLedger, Text: "the ledger gives no number for a new session", Cause: err}
 	}
 	if err != nil { // on a full disk; better a number that is given again after a restart than no connection
 		session = c.session + 1
 	}
 	c.session = session
+	err = c.connectAs(ctx, session, attempt)
+	if errors.Is(err, errRenewed) || ctx.Err() != nil {
+		return 0, err
+	}
+	worked = attempt.worked()
+	return worked, attempt.problem(ctx, err)
+}
+
+// connectAs connects in a session and returns why the connection ended.
+func (c *Client) connectAs(ctx context.Context, session int64, attempt *attempt) error {
 	connected := &connection{
 		client:  c,
 		session: session,
@@ -210,31 +298,38 @@ func (c *Client) connect(ctx context.Context) error {
 
 		publishers: map[string]*publisher{},
 	}
-	options, err := c.options.Broker.clientOptions()
+	offline, err := verdict.JSON(c.status(statusOffline, session))
 	if err != nil {
 		return err
 	}
-	offline, err := verdict.JSON(Status{Status: "offline", Session: session, Since: verdict.Time{Time: c.wall()}, LedgerID: c.options.Ledger.ID()})
-	if err != nil {
-		return err
-	}
-	options.SetClientID("gladd-" + c.options.Site + "-" + c.options.Line + "-" + c.options.Box)
+	options := c.options.Broker.clientOptions(attempt.endpoint, attempt.credentials.password)
+	options.SetClientID(attempt.clientID)
 	options.SetBinaryWill(c.topics.status(), offline, qos, true)
 	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { connected.lose(err) })
+	options.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return attempt.open(ctx) })
 	connected.mqtt = mqtt.NewClient(options)
 	if err := wait(ctx, connected.mqtt.Connect(), connectTimeout+time.Second); err != nil {
 		connected.mqtt.Disconnect(0)
-		return fmt.Errorf("connect: %w", err)
+		return err
 	}
+	attempt.enter(working)
 	c.setOpen(connected)
 	defer c.setOpen(nil)
 	defer connected.end() //nolint:contextcheck // offline is said after ctx has ended
 	if err := connected.begin(ctx); err != nil {
 		return err
 	}
-	c.setConnection(connected, nil)
-	c.options.Log.Info("connected to the broker", "broker", c.options.Broker.URL, "session", session)
+	level := slog.LevelInfo
+	if c.connected(connected) != nil {
+		level = slog.LevelDebug // it comes and goes
+	}
+	c.options.Log.Log(ctx, level, "connected to the broker", "broker", c.options.Broker.URL, "session", session)
 	return connected.work(ctx)
+}
+
+// status is what is said of the box.
+func (c *Client) status(status string, session int64) Status {
+	return Status{Status: status, Session: session, Since: verdict.Time{Time: c.wall()}, LedgerID: c.options.Ledger.ID()}
 }
 
 // wait waits for a token of the MQTT library.
@@ -245,7 +340,7 @@ func wait(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
 	case <-token.Done():
 		return token.Error()
 	case <-timer.C:
-		return fmt.Errorf("the broker did not answer within %s", timeout)
+		return noAnswerError{timeout}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -280,5 +375,5 @@ func (c *Client) Close() {
 	}
 	c.cancel()
 	c.done.Wait()
-	c.setConnection(nil, errors.New("closed"))
+	c.disconnected(nil, 0)
 }

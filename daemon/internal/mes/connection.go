@@ -58,18 +58,37 @@ func (n *connection) begin(ctx context.Context) error {
 		granted := token.(*mqtt.SubscribeToken).Result()
 		for filter := range filters {
 			if code, answered := granted[filter]; answered && code > 2 {
-				return fmt.Errorf("subscribe to %s: the broker refuses it; allow it in the broker's access list", filter)
+				return &Problem{Class: ClassAccessRefused, Text: fmt.Sprintf("the broker does not let this box subscribe to %s: allow it in the broker's access list", filter)}
 			}
 		}
 	}
 	if err := n.subscribeAcks(ctx); err != nil {
 		return err
 	}
+	if err := n.listenToStatus(ctx); err != nil {
+		return err
+	}
 	if err := n.publishSnapshots(ctx, true); err != nil {
 		return err
 	}
 	n.online = true
-	return n.publishRetained(ctx, c.topics.status(), Status{Status: "online", Session: n.session, Since: verdict.Time{Time: c.wall()}, LedgerID: c.options.Ledger.ID()})
+	return n.publishRetained(ctx, c.topics.status(), c.status(statusOnline, n.session))
+}
+
+// listenToStatus subscribes to what is said of this box, by whomever. A broker
+// may forbid it; one that ends the connection over it is not asked again.
+func (n *connection) listenToStatus(ctx context.Context) error {
+	c := n.client
+	if c.deaf {
+		return nil
+	}
+	c.deaf = true
+	token := n.mqtt.Subscribe(c.topics.status(), qos, func(_ mqtt.Client, message mqtt.Message) { c.hearStatus(message) })
+	if err := wait(ctx, token, ackTimeout); err != nil {
+		return fmt.Errorf("subscribe to the box's status: %w", err)
+	}
+	c.deaf = false
+	return nil
 }
 
 // work publishes until the connection is lost or ctx ends.
@@ -101,7 +120,7 @@ func (n *connection) work(ctx context.Context) error {
 	defer n.client.options.Ledger.Watch(start)()
 	sources, err := n.client.options.Ledger.Sources()
 	if err != nil {
-		return err
+		return &Problem{Class: ClassLedger, Text: "the ledger's outbox cannot be read", Cause: err}
 	}
 	for _, source := range sources {
 		start(source)
@@ -113,7 +132,9 @@ func (n *connection) work(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-n.lost:
-			return lostError{fmt.Errorf("connection lost: %w", err)}
+			return err
+		case <-n.client.renewal.renewed:
+			return errRenewed
 		case <-n.client.changed:
 		case <-ticker.C:
 		}
@@ -197,6 +218,5 @@ func (n *connection) sayOffline() error {
 	if err := n.publishSnapshots(ctx, true); err != nil {
 		return err
 	}
-	return n.publishRetained(ctx, n.client.topics.status(),
-		Status{Status: "offline", Session: n.session, Since: verdict.Time{Time: n.client.wall()}, LedgerID: n.client.options.Ledger.ID()})
+	return n.publishRetained(ctx, n.client.topics.status(), n.client.status(statusOffline, n.session))
 }

@@ -15,6 +15,12 @@ type Status struct {
 	LedgerID string       `json:"ledger_id"` // tells apart two boxes of one name
 }
 
+// What the status says.
+const (
+	statusOnline  = "online"
+	statusOffline = "offline"
+)
+
 // Snapshot is what a station's retained messages say. They are valid only
 // while the box is online in the session that they name.
 type Snapshot struct {
