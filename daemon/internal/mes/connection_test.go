@@ -221,7 +221,7 @@ func TestNobodyElse(t *testing.T) {
 func TestForbiddenStatus(t *testing.T) {
 	for name, ends := range map[string]bool{"refuses": false, "ends the connection": true} {
 		t.Run(name, func(t *testing.T) {
-			broker := &strictBroker{ends: ends}
+			broker := &forbiddingBroker{ends: ends}
 			client := newClient(t, broker.start(t))
 			waitConnected(t, client)
 			if asked := broker.asked.Load(); asked != 1 {
@@ -250,14 +250,14 @@ func newClient(t *testing.T, broker mes.Broker) *mes.Client {
 	return client
 }
 
-// strictBroker forbids every subscription, by a code or by the end of the
+// forbiddingBroker forbids every subscription, by a code or by the end of the
 // connection.
-type strictBroker struct {
+type forbiddingBroker struct {
 	ends  bool
 	asked atomic.Int32
 }
 
-func (s *strictBroker) start(t *testing.T) mes.Broker {
+func (s *forbiddingBroker) start(t *testing.T) mes.Broker {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -276,7 +276,7 @@ func (s *strictBroker) start(t *testing.T) mes.Broker {
 	return mes.Broker{URL: "mqtt://" + listener.Addr().String()}
 }
 
-func (s *strictBroker) serve(connection net.Conn) {
+func (s *forbiddingBroker) serve(connection net.Conn) {
 	defer connection.Close() //nolint:errcheck // nobody waits
 	for {
 		packet, err := packets.ReadPacket(connection)
@@ -312,7 +312,7 @@ func (s *strictBroker) serve(connection net.Conn) {
 
 // A station's commands are what a box is there for.
 func TestForbiddenCommands(t *testing.T) {
-	b := newBox(t, (&strictBroker{}).start(t))
+	b := newBox(t, (&forbiddingBroker{}).start(t))
 	problem := waitClass(t, b.client, mes.ClassAccessRefused)
 	if want := "the broker does not let this box subscribe to insp/v1/p/l/st-01/cmd/+: allow it in the broker's access list"; problem.Text != want {
 		t.Errorf("want  %s\nfound %s", want, problem.Text)
