@@ -111,6 +111,12 @@ func (p *process) wake() {
 // launch runs gladd and does not wait for it to be ready.
 func launch(t *testing.T, arguments []string, environment ...string) *process {
 	t.Helper()
+	return launchCommand(t, exec.Command(os.Args[0], arguments...), environment...)
+}
+
+// launchCommand runs gladd by a command that becomes it.
+func launchCommand(t *testing.T, command *exec.Cmd, environment ...string) *process {
+	t.Helper()
 	// A socket's path must be short.
 	folder, err := os.MkdirTemp("", "gladd")
 	if err != nil {
@@ -122,7 +128,7 @@ func launch(t *testing.T, arguments []string, environment ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, command: exec.Command(os.Args[0], arguments...), exited: make(chan struct{}), notify: notify, told: make(chan struct{})}
+	p := &process{t: t, command: command, exited: make(chan struct{}), notify: notify, told: make(chan struct{})}
 	p.command.Env = append(os.Environ(), asProgram+"=1", "GLADD_ONNXRUNTIME_LIBRARY="+enginetest.Library(t), "NOTIFY_SOCKET="+socket)
 	p.command.Env = append(p.command.Env, environment...)
 	p.command.Stdout, p.command.Stderr = stream{p, &p.stdout}, stream{p, &p.stderr}
@@ -243,6 +249,31 @@ func (p *process) logged(message, key string) string {
 		case <-told:
 		case <-timeout:
 			p.t.Fatalf("no log line %q:\n%s", message, log)
+		}
+	}
+}
+
+// loggedAfter waits until a message was logged after a time, and returns when.
+func (p *process) loggedAfter(message string, after time.Time) time.Time {
+	p.t.Helper()
+	timeout := time.After(mestest.Patience)
+	for {
+		p.mutex.Lock()
+		log, told := p.stderr.String(), p.told
+		p.mutex.Unlock()
+		for line := range strings.Lines(log) {
+			var entry struct {
+				Time time.Time `json:"time"`
+				Msg  string    `json:"msg"`
+			}
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == message && entry.Time.After(after) {
+				return entry.Time
+			}
+		}
+		select {
+		case <-told:
+		case <-timeout:
+			p.t.Fatalf("no log line %q after %v:\n%s", message, after, log)
 		}
 	}
 }

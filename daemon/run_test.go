@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -63,75 +62,6 @@ func TestWill(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener.Wait("_box/box-1/status", mestest.Last(`"offline"`))
-}
-
-// kill -9 at any moment, twenty times: no trigger is lost, none is double, the
-// order is kept, the sequence has no gaps.
-func TestKill(t *testing.T) {
-	broker := mestest.StartMosquitto(t)
-	listener := mestest.Listen(t, broker.URL())
-	config := newSite(t, broker.URL()).config(strings.Replace(oneStation, "deadline: 20s", "deadline: 20s, queue: 5", 1))
-	sent := 0
-	for round := range 20 {
-		p := start(t, config)
-		online := fmt.Sprintf(`"session":%d`, round+1)
-		listener.Wait("_box/box-1/status", mestest.Last(online))
-		kill := time.After(time.Duration(rand.IntN(250)) * time.Millisecond)
-		for running := true; running; {
-			select {
-			case <-kill:
-				running = false
-			case <-time.After(8 * time.Millisecond):
-				sent++
-				listener.Send(start01, fmt.Sprintf(`{"command_id":"c-%d"}`, sent), false)
-			}
-		}
-		if err := p.command.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-p.exited
-		listener.Wait("_box/box-1/status", mestest.Last(`"offline"`))
-	}
-	p := start(t, config)
-	listener.Wait("_box/box-1/status", mestest.Last(`"session":21`))
-	// Every command again: each gets the reply that it got, or would have got.
-	for i := range sent {
-		before := len(listener.Messages("cmd/start/reply"))
-		listener.Send(start01, fmt.Sprintf(`{"command_id":"c-%d"}`, i+1), false)
-		listener.Wait("cmd/start/reply", mestest.Count(before+1))
-	}
-	replies := map[any]map[string]any{}
-	accepted := map[any]bool{}
-	for _, message := range listener.Messages("cmd/start/reply") {
-		reply := message.JSON(t)
-		if first := replies[reply["command_id"]]; first != nil && fmt.Sprint(first) != fmt.Sprint(reply) {
-			t.Errorf("two replies to one command:\n%v\n%v", first, reply)
-		}
-		replies[reply["command_id"]] = reply
-		if reply["accepted"] == true {
-			accepted[reply["trigger_id"]] = true
-		}
-	}
-	if len(replies) != sent {
-		t.Errorf("want %d commands answered, found %d", sent, len(replies))
-	}
-	records := mestest.CheckOrder(t, listener.Wait("/verdict", mestest.Distinct(len(accepted))), len(accepted))
-	restarted := 0
-	for trigger, record := range records {
-		if !accepted[trigger] {
-			t.Errorf("a verdict on a trigger that nobody accepted: %s", trigger)
-		}
-		if reason, is := record["reason"].(map[string]any); is && reason["code"] == "restarted" {
-			restarted++
-		}
-	}
-	t.Logf("%d commands, %d accepted, %d ended by the restart", sent, len(accepted), restarted)
-	if len(accepted) < 20 || restarted == 0 {
-		t.Errorf("the test kills nobody at work: %d accepted, %d restarted", len(accepted), restarted)
-	}
-	if code := p.end(); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.errors())
-	}
 }
 
 // SIGTERM with a full queue: every accepted trigger has its verdict before the
