@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"gladd/configs"
 	"gladd/daemon/internal/app"
@@ -30,6 +31,9 @@ Exit code: 0 ended as told; 1 the machine failed (ledger, ports); 2 wrong usage,
 
 // Run is the daemon.
 func (c *runCommand) Run(env *environment) error {
+	// A crash shall end by a signal. Go's own way is exit code 2, which would say
+	// that the configuration is wrong, and systemd would not start it again.
+	debug.SetTraceback("crash")
 	config, err := configs.Load(c.Config)
 	if err != nil {
 		return err
