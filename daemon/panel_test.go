@@ -107,10 +107,12 @@ func (p *panel) run(stations []string, every time.Duration) (stop func()) {
 			p.start(stations[i%len(stations)], fmt.Sprintf(`{"context":{"phase":%d}}`, p.phase.Load()))
 		}
 	})
-	return func() {
+	stop = sync.OnceFunc(func() {
 		close(ended)
 		running.Wait()
-	}
+	})
+	p.t.Cleanup(stop)
+	return stop
 }
 
 // get reads a page.
@@ -126,6 +128,25 @@ func (p *panel) get(path string) (status int, content string) {
 		p.t.Fatal(err)
 	}
 	return response.StatusCode, string(all)
+}
+
+// sum adds up the values of all metrics that begin so.
+func sum(metrics, prefix string) (total int) {
+	for line := range strings.Lines(metrics) {
+		var value int
+		if strings.HasPrefix(line, prefix) {
+			fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value) //nolint:errcheck // 0 would be seen
+			total += value
+		}
+	}
+	return total
+}
+
+// refusals is how many were refused for a reason.
+func (p *panel) refusals(code string) int {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.refused[code]
 }
 
 // counts is how many triggers were accepted, in all and by station.

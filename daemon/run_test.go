@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -88,64 +87,6 @@ func TestSIGTERM(t *testing.T) {
 		t.Error("the queue was not full")
 	}
 	p.waitState("STOPPING=1")
-}
-
-// A disk that is full loses nothing: triggers are refused, and taken again when
-// there is room.
-func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount a small file system")
-	}
-	s := newSite(t, "")
-	disk := filepath.Join(s.dir, "disk")
-	if err := os.Mkdir(disk, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=3m"); err != nil {
-		t.Fatalf("mount a file system: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) }) //nolint:errcheck // the test is over
-	config := s.config(oneStation)
-	text := strings.Replace(string(enginetest.ReadFile(t, config)), "path: ledger.db", "path: disk/ledger.db", 1)
-	enginetest.WriteFile(t, config, []byte(text))
-	p := start(t, config)
-	const start = "/api/v1/stations/st-01/start"
-	filler, err := os.Create(filepath.Join(disk, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		_, err = filler.Write(make([]byte, 4096))
-	}
-	filler.Close()
-	accepted, refused := 0, false
-	for !refused { // what the ledger had reserved is used up first
-		switch status, content := p.get("POST", start, "{}"); {
-		case status == 202:
-			accepted++
-		case status == 503 && strings.Contains(content, `"code":"ledger"`):
-			refused = true
-		case status == 503 && strings.Contains(content, `"code":"busy"`):
-		default:
-			t.Fatalf("found %d, %s", status, content)
-		}
-	}
-	if status, content := p.get("GET", "/readyz", ""); status != 503 || !strings.Contains(content, "ledger: ") {
-		t.Errorf("found %d, %s", status, content)
-	}
-	if err := os.Remove(filler.Name()); err != nil {
-		t.Fatal(err)
-	}
-	status, content := p.get("POST", start+"?wait=true", "{}")
-	if accepted++; status != 200 || !strings.Contains(content, fmt.Sprintf(`"sequence":%d,`, accepted)) {
-		t.Errorf("want sequence %d, found %d, %s", accepted, status, content)
-	}
-	if status, content := p.get("GET", "/readyz", ""); status != 200 {
-		t.Errorf("found %d, %s", status, content)
-	}
-	if code := p.end(); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.errors())
-	}
 }
 
 // Told to end while the networks are loaded, it ends as told.
