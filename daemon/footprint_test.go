@@ -14,28 +14,13 @@ type footprint struct {
 	threads  int
 }
 
-func footprintOf(p *process) (found footprint) {
+func footprintOf(p *process) footprint {
 	p.t.Helper()
-	folder := fmt.Sprintf("/proc/%d/", p.command.Process.Pid)
-	status, err := os.ReadFile(folder + "status")
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.command.Process.Pid))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(status)) {
-		switch name, value, _ := strings.Cut(line, ":"); name {
-		case "VmRSS":
-			fmt.Sscan(value, &found.resident) //nolint:errcheck // 0 would be seen
-			found.resident /= 1024
-		case "Threads":
-			fmt.Sscan(value, &found.threads) //nolint:errcheck // 0 would be seen
-		}
-	}
-	files, err := os.ReadDir(folder + "fd")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	found.files = len(files)
-	return found
+	return footprint{resident: p.status("VmRSS") / 1024, files: len(files), threads: int(p.status("Threads"))}
 }
 
 func (f footprint) String() string {
@@ -52,4 +37,37 @@ func (f footprint) checkFlat(t *testing.T, late footprint) {
 	if long() && late.resident > f.resident+12 || late.files > f.files+8 || late.threads > f.threads+8 {
 		t.Errorf("want it flat: %v, later %v", f, late)
 	}
+}
+
+// forgetPeak has peak look at what comes from now on.
+func (p *process) forgetPeak() {
+	p.t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.command.Process.Pid), []byte("5"), 0); err != nil { // proc(5)
+		p.t.Fatal(err)
+	}
+}
+
+// peak is the most memory, in MiB, that the process had at a time.
+func (p *process) peak() float64 {
+	p.t.Helper()
+	return p.status("VmHWM") / 1024
+}
+
+// status is a number of the process's status, as /proc has it.
+func (p *process) status(key string) (value float64) {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if name, text, _ := strings.Cut(line, ":"); name == key {
+			if _, err := fmt.Sscan(text, &value); err != nil {
+				p.t.Fatalf("%s: %v", line, err)
+			}
+			return value
+		}
+	}
+	p.t.Fatalf("no %s in\n%s", key, status)
+	return 0
 }
