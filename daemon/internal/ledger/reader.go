@@ -46,8 +46,11 @@ func openReader(ctx context.Context, path string) (*Reader, error) {
 		}
 		return nil, errors.Join(err, database.Close())
 	}
-	if version == 0 || version > len(migrations) {
-		return nil, errors.Join(fmt.Errorf("expected user_version 1 to %d, found %d; it belongs to a newer gladd, or is no ledger", len(migrations), version), database.Close())
+	if version == 0 {
+		return nil, errors.Join(errors.New("it holds no tables of gladd: it is no ledger, one that no daemon finished making, or a copy without its -wal file"), database.Close())
+	}
+	if version > len(migrations) {
+		return nil, errors.Join(fmt.Errorf("expected user_version 1 to %d, found %d; it belongs to a newer gladd", len(migrations), version), database.Close())
 	}
 	return &Reader{path: path, version: version, database: database}, nil
 }

@@ -388,3 +388,19 @@ func TestReaderOfAnothersFolder(t *testing.T) {
 		t.Errorf("want  …%s\nfound %v", want, err)
 	}
 }
+
+func TestReaderRefuses(t *testing.T) {
+	dir := t.TempDir()
+	newer, foreign := filepath.Join(dir, "newer.db"), filepath.Join(dir, "foreign.db")
+	runSQL(t, newer, `CREATE TABLE meta (a); PRAGMA user_version = 99`)
+	runSQL(t, foreign, `CREATE TABLE a (a)`)
+	for path, want := range map[string]string{
+		newer:   "ledger " + newer + ": expected user_version 1 to 2, found 99; it belongs to a newer gladd",
+		foreign: "ledger " + foreign + ": it holds no tables of gladd: it is no ledger, one that no daemon finished making, or a copy without its -wal file",
+		dir:     "ledger " + dir + ": expected a file",
+	} {
+		if _, err := OpenReader(t.Context(), path); err == nil || err.Error() != want {
+			t.Errorf("want  %s\nfound %v", want, err)
+		}
+	}
+}
