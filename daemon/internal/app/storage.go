@@ -125,7 +125,7 @@ func (d *daemon) watchLedger(ctx context.Context) {
 		if err == nil && again == 0 {
 			continue
 		}
-		again--
+		again = max(0, again-1)
 		for _, each := range d.stations {
 			each.LedgerProblem(err)
 		}
@@ -154,7 +154,7 @@ func (d *daemon) outboxHealth(each *station.Station) (outbox mes.Outbox, reasons
 // parkedReasons say what is parked of a station or of a part of several views.
 func parkedReasons(name string, waiting ledger.Waiting) (reasons []string) {
 	if waiting.Unacknowledged > 0 {
-		reasons = append(reasons, fmt.Sprintf("%s not acknowledged by the MES and are sent again; it must publish each result_id on %s/ack, or set mqtt.require_ack: false",
+		reasons = append(reasons, fmt.Sprintf("%s not acknowledged by the MES; gladd sends again until the MES publishes the result_id on %s/ack, or mqtt.require_ack is false",
 			verdictsWere(name, waiting.Unacknowledged), name))
 	}
 	if waiting.Rejected > 0 {

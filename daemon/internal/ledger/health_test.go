@@ -55,7 +55,7 @@ func fillDisk(t testing.TB, dir string) (filler string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // it could not be written
+	defer file.Close()
 	for err == nil {
 		_, err = file.Write(make([]byte, 4096))
 	}

@@ -185,14 +185,7 @@ func (i *Images) forget() error {
 				break
 			}
 		}
-		err := i.ledger.commit(func(tx transaction) error {
-			for _, triggerID := range some {
-				if err := tx.exec(`DELETE FROM images WHERE trigger_id = ?`, triggerID); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err := i.ledger.commit(func(tx transaction) error { return tx.deleteAll(`DELETE FROM images WHERE trigger_id IN`, some) })
 		if err != nil {
 			return err
 		}

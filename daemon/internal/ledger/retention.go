@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -108,10 +109,10 @@ func (o *oldRows) results(ctx context.Context) (more bool, err error) {
 	}
 	return true, o.ledger.commit(func(tx transaction) error {
 		return firstError(
-			func() error { return tx.execAll(`DELETE FROM reviews WHERE result_id = ?`, results) },
-			func() error { return tx.execAll(`DELETE FROM outbox WHERE result_id = ?`, results) },
-			func() error { return tx.execAll(`DELETE FROM results WHERE result_id = ?`, results) },
-			func() error { return tx.execAll(`DELETE FROM triggers WHERE trigger_id = ?`, triggers) },
+			func() error { return tx.deleteAll(`DELETE FROM reviews WHERE result_id IN`, results) },
+			func() error { return tx.deleteAll(`DELETE FROM outbox WHERE result_id IN`, results) },
+			func() error { return tx.deleteAll(`DELETE FROM results WHERE result_id IN`, results) },
+			func() error { return tx.deleteAll(`DELETE FROM triggers WHERE trigger_id IN`, triggers) },
 		)
 	})
 }
@@ -126,7 +127,7 @@ func (o *oldRows) triggers(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	return true, o.ledger.commit(func(tx transaction) error {
-		return tx.execAll(`DELETE FROM triggers WHERE trigger_id = ?`, triggers)
+		return tx.deleteAll(`DELETE FROM triggers WHERE trigger_id IN`, triggers)
 	})
 }
 
@@ -166,12 +167,11 @@ func (o *oldRows) find(ctx context.Context, query string) (first, second []strin
 	return first, second, nil
 }
 
-// execAll does the same with each id.
-func (tx transaction) execAll(query string, ids []string) error {
-	for _, id := range ids {
-		if err := tx.exec(query, id); err != nil {
-			return err
-		}
+// deleteAll deletes the rows of some ids.
+func (tx transaction) deleteAll(from string, ids []string) error {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
 	}
-	return nil
+	return tx.exec(from+` (SELECT value FROM json_each(?))`, string(list))
 }

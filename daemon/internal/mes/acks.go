@@ -213,11 +213,11 @@ func (b *badAcks) tell(log *slog.Logger, kind, topic string, err error) {
 		b.count = map[string]int64{}
 	}
 	b.count[kind]++
-	level := slog.LevelDebug
+	say := log.Debug
 	if b.count[kind] == 1 {
-		level = slog.LevelWarn
+		say = log.Warn
 	}
-	log.Log(context.Background(), level, "acknowledgement ignored", "kind", kind, "topic", topic, "error", err, "count", b.count[kind])
+	say("acknowledgement ignored", "kind", kind, "topic", topic, "error", err, "count", b.count[kind])
 }
 
 // AcksIgnored counts, by their kind, acknowledgements that could not be used.
