@@ -155,7 +155,7 @@ func TestUnacknowledged(t *testing.T) {
 	id := verdicts[0].JSON(t)["id"]
 	listener.Send("insp/v1/p/l/st-01/ack", fmt.Sprintf(`{"result_id":%q,"status":"rejected","reason":"no order"}`, id), false)
 	listener.Wait("st-01/health", mestest.Last("2 verdicts of st-01 were not acknowledged by the MES"))
-	health := listener.Wait("st-01/health", mestest.Last("1 verdict was rejected by the MES"))
+	health := listener.Wait("st-01/health", mestest.Last("1 verdict of st-01 was rejected by the MES"))
 	outbox := health[len(health)-1].JSON(t)["outbox"].(map[string]any)
 	if outbox["count"] != 2.0 || outbox["unacknowledged"] != 2.0 || outbox["rejected"] != 1.0 || outbox["oldest_s"].(float64) <= 0 {
 		t.Errorf("found %v", outbox)
