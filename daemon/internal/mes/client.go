@@ -131,42 +131,6 @@ func (c *Client) clientID() string {
 	return "gladd-" + c.options.Site + "-" + c.options.Line + "-" + c.options.Box
 }
 
-// Connected says whether there is a connection, and why not.
-func (c *Client) Connected() (bool, error) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	if c.problem == nil {
-		return c.connection != nil, nil
-	}
-	return c.connection != nil, c.problem
-}
-
-// Connection describes the connection to the broker.
-type Connection struct {
-	Connected bool         `json:"connected"`
-	Class     *Class       `json:"class"`    // of what is wrong; null: nothing is
-	Reason    *string      `json:"reason"`   // the same in words
-	Since     verdict.Time `json:"since"`    // when the connection came to be, or was lost
-	Attempts  int          `json:"attempts"` // that failed since
-	Warnings  []string     `json:"warnings"` // of what will go wrong
-}
-
-// Connection describes the connection to the broker.
-func (c *Client) Connection() Connection {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	described := Connection{Connected: c.connection != nil, Since: verdict.Time{Time: c.since}, Attempts: c.attempts, Warnings: c.renewal.warnings()}
-	problem := c.problem
-	if described.Connected {
-		problem = c.taken.current()
-	}
-	if problem != nil {
-		reason := problem.Error()
-		described.Class, described.Reason = &problem.Class, &reason
-	}
-	return described
-}
-
 // Changed has the stations' retained messages looked at.
 func (c *Client) Changed() {
 	select {
@@ -194,7 +158,8 @@ func (c *Client) keepConnected(ctx context.Context) {
 			c.disconnected(&Problem{Class: ClassConnecting, Text: "connecting again with renewed files"}, 0)
 			continue
 		}
-		problem := c.disconnected(err, worked)
+		c.disconnected(err, worked)
+		problem := c.whyNot()
 		if worked > steadyAfter {
 			pause = backoff{}
 			if problem.Class != ClassClientIDTaken {
@@ -215,35 +180,6 @@ func (c *Client) keepConnected(ctx context.Context) {
 		case <-time.After(pause.next()):
 		}
 	}
-}
-
-// connected notes that the box is online, and returns what is wrong all the
-// same.
-func (c *Client) connected(connection *connection) *Problem {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	c.connection, c.problem = connection, nil
-	c.since, c.attempts = c.wall(), 0
-	c.taken.said = true
-	return c.taken.current()
-}
-
-// disconnected notes why the box is not online, and returns it. The broker had
-// the box logged in for a time.
-func (c *Client) disconnected(err error, worked time.Duration) *Problem {
-	problem := &Problem{Class: ClassClosed, Text: "closed"}
-	known := errors.As(err, &problem)
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	if c.connection != nil {
-		c.since = c.wall()
-	}
-	if known && problem.Class != ClassConnecting {
-		c.attempts++
-		problem = c.taken.explain(problem, c.clientID(), worked)
-	}
-	c.connection, c.problem = nil, problem
-	return problem
 }
 
 // setOpen keeps the connection for replies: commands may come before the box is

@@ -230,6 +230,11 @@ func TestForbiddenStatus(t *testing.T) {
 			if found := client.Connection(); found.Class != nil {
 				t.Errorf("found %s", *found.Reason)
 			}
+			for len(broker.connects) > 0 {
+				if connect := <-broker.connects; connect.ClientIdentifier != "gladd-p-l-box-1" || connect.Keepalive != 10 || !connect.CleanSession || connect.ProtocolVersion != 4 {
+					t.Errorf("found %s", connect)
+				}
+			}
 		})
 	}
 }
@@ -253,12 +258,14 @@ func newClient(t *testing.T, broker mes.Broker) *mes.Client {
 // forbiddingBroker forbids every subscription, by a code or by the end of the
 // connection.
 type forbiddingBroker struct {
-	ends  bool
-	asked atomic.Int32
+	ends     bool
+	asked    atomic.Int32
+	connects chan *packets.ConnectPacket
 }
 
 func (s *forbiddingBroker) start(t *testing.T) mes.Broker {
 	t.Helper()
+	s.connects = make(chan *packets.ConnectPacket, 100)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -286,6 +293,7 @@ func (s *forbiddingBroker) serve(connection net.Conn) {
 		var answer packets.ControlPacket
 		switch packet := packet.(type) {
 		case *packets.ConnectPacket:
+			s.connects <- packet
 			answer = packets.NewControlPacket(packets.Connack)
 		case *packets.SubscribePacket:
 			s.asked.Add(1)
@@ -327,7 +335,9 @@ func TestBrokerEndsConnection(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 	broker.Kill()
-	waitClass(t, b.client, mes.ClassRefused)
+	if problem := waitClass(t, b.client, mes.ClassRefused); strings.HasPrefix(problem.Text, "connection lost") {
+		t.Errorf("found %s", problem.Text)
+	}
 	log := b.log.text()
 	if !strings.Contains(log, `class=broker-closed error="connection lost: the broker ended it: its log tells why`) {
 		t.Errorf("found log %s", log)

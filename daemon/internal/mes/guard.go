@@ -52,7 +52,7 @@ func newGuard(connection net.Conn, fail func(error)) *guard {
 func (g *guard) Write(from []byte) (int, error) {
 	n, err := g.Conn.Write(from)
 	if err != nil {
-		if alert := g.alert(); alert != nil {
+		if alert, is := g.alert(); is {
 			err = alert
 		}
 		g.fail(err)
@@ -62,15 +62,16 @@ func (g *guard) Write(from []byte) (int, error) {
 
 // alert is what a broker said that ended the connection before it read the
 // login: with TLS 1.3 it judges the box's certificate meanwhile.
-func (g *guard) alert() error {
-	if g.began || g.SetReadDeadline(time.Now().Add(lastWords)) != nil {
-		return nil
+func (g *guard) alert() (alert error, is bool) {
+	if g.began {
+		return nil, false
 	}
-	_, err := g.Conn.Read(make([]byte, 1))
-	if _, is := alertOf(err); !is {
-		return nil
+	if err := g.SetReadDeadline(time.Now().Add(lastWords)); err != nil {
+		return err, false
 	}
-	return err
+	_, alert = g.Conn.Read(make([]byte, 1))
+	_, is = alertOf(alert)
+	return alert, is
 }
 
 // Read implements [net.Conn].

@@ -259,11 +259,11 @@ func alertOf(err error) (alert tls.AlertError, is bool) {
 }
 
 func expiredProblem(certificate *x509.Certificate) Problem {
-	name, now := certificate.Subject.CommonName, time.Now()
-	if now.Before(certificate.NotBefore) {
-		return Problem{Class: ClassCertificateExpired, Text: fmt.Sprintf("the broker's certificate %q is valid from %s on, and here it is %s: set the box's clock, or give the broker another certificate", name, date(certificate.NotBefore), date(now))}
+	name := certificate.Subject.CommonName
+	if time.Now().Before(certificate.NotBefore) {
+		return Problem{Class: ClassCertificateExpired, Text: fmt.Sprintf("the broker's certificate %q is valid only from %s on: set this box's clock, if it is wrong, or give the broker another certificate", name, date(certificate.NotBefore))}
 	}
-	return Problem{Class: ClassCertificateExpired, Text: fmt.Sprintf("the broker's certificate %q expired on %s, and here it is %s: renew it at the broker, or set the box's clock", name, date(certificate.NotAfter), date(now))}
+	return Problem{Class: ClassCertificateExpired, Text: fmt.Sprintf("the broker's certificate %q expired on %s: renew it at the broker, or set this box's clock, if it is wrong", name, date(certificate.NotAfter))}
 }
 
 // isClosed says that the other side ended the connection.

@@ -87,11 +87,11 @@ func TestProblems(t *testing.T) {
 		},
 		"expired": {
 			at(expired.TLSURL(), mes.Broker{CAFile: ca}), mes.ClassCertificateExpired,
-			`the broker's certificate "the old one" expired on 2020-01-02 03:04 UTC, and here it is NOW: renew it at the broker, or set the box's clock`,
+			`the broker's certificate "the old one" expired on 2020-01-02 03:04 UTC: renew it at the broker, or set this box's clock, if it is wrong`,
 		},
 		"not yet": {
 			at(future.TLSURL(), mes.Broker{CAFile: ca}), mes.ClassCertificateExpired,
-			`the broker's certificate "the new one" is valid from ` + hour.UTC().Format(day) + ` on, and here it is NOW: set the box's clock, or give the broker another certificate`,
+			`the broker's certificate "the new one" is valid only from ` + hour.UTC().Format(day) + ` on: set this box's clock, if it is wrong, or give the broker another certificate`,
 		},
 		"host": {
 			at(elsewhere.TLSURL(), mes.Broker{CAFile: ca}), mes.ClassCertificateHost,
@@ -174,20 +174,19 @@ func TestProblems(t *testing.T) {
 		},
 		"no password file": {
 			mes.Broker{URL: plain.URL(), Username: "gladd", PasswordFile: secret + "-none"}, mes.ClassFiles,
-			"a file that the connection needs cannot be used; gladd tries it again and again",
+			"a file that the connection needs cannot be used, and is tried again and again: mqtt.password_file: open " + secret + "-none: no such file or directory",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBox(t, test.broker)
 			problem := waitClass(t, b.client, test.class)
-			want := strings.Replace(test.text, "NOW", time.Now().UTC().Format(day), 1)
-			if minuteAgo := strings.Replace(test.text, "NOW", time.Now().Add(-time.Minute).UTC().Format(day), 1); problem.Text != want && problem.Text != minuteAgo && want != "" {
-				t.Errorf("want  %s\nfound %s", want, problem.Text)
+			if problem.Text != test.text && test.text != "" {
+				t.Errorf("want  %s\nfound %s", test.text, problem.Text)
 			}
 			connection := b.client.Connection()
 			if connection.Connected || connection.Attempts == 0 || connection.Class == nil || *connection.Class != test.class ||
-				!strings.HasPrefix(*connection.Reason, problem.Text) || problem.Cause == nil && test.class != mes.ClassTLSRequired {
+				!strings.HasPrefix(*connection.Reason, problem.Text) {
 				t.Errorf("found %+v, %s", connection, *connection.Reason)
 			}
 			eventually(t, "a line in the log", func() bool { return strings.Contains(b.log.text(), "class="+string(test.class)) })

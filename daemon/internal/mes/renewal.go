@@ -52,7 +52,7 @@ func (r *renewal) load() (credentials, error) {
 	r.mutex.Unlock()
 	loaded, err := r.broker.credentials(files)
 	if err != nil {
-		return loaded, &Problem{Class: ClassFiles, Text: "a file that the connection needs cannot be used; gladd tries it again and again", Cause: err}
+		return loaded, &Problem{Class: ClassFiles, Text: "a file that the connection needs cannot be used, and is tried again and again: " + err.Error()}
 	}
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
