@@ -31,9 +31,11 @@ type plant struct {
 	stations []*station.Station
 	ledger   *ledger.Ledger
 	client   *mes.Client
+	broker   *mestest.Mosquitto
 
 	mutex sync.Mutex
 	came  map[string]time.Time // by trigger id
+	took  []float64            // milliseconds from the trigger to the durable record
 	more  chan struct{}
 }
 
@@ -41,7 +43,7 @@ func newPlant(b *testing.B, stations int, keep station.KeepImages) *plant {
 	b.Helper()
 	broker := mestest.StartMosquitto(b, "allow_anonymous true", "max_inflight_messages 0", "max_queued_messages 0")
 	dir := b.TempDir()
-	p := &plant{came: map[string]time.Time{}, more: make(chan struct{}, 1)}
+	p := &plant{broker: broker, came: map[string]time.Time{}, more: make(chan struct{}, 1)}
 	var err error
 	if p.ledger, err = ledger.Open(b.Context(), ledger.Options{Path: filepath.Join(dir, "ledger.db")}); err != nil {
 		b.Fatal(err)
@@ -116,7 +118,8 @@ func (p *plant) receive(_ mqtt.Client, message mqtt.Message) {
 	now := time.Now()
 	var event struct {
 		Data struct {
-			TriggerID string `json:"trigger_id"`
+			TriggerID string  `json:"trigger_id"`
+			LatencyMS float64 `json:"latency_ms"`
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(message.Payload(), &event); err != nil {
@@ -124,6 +127,7 @@ func (p *plant) receive(_ mqtt.Client, message mqtt.Message) {
 	}
 	p.mutex.Lock()
 	p.came[event.Data.TriggerID] = now
+	p.took = append(p.took, event.Data.LatencyMS)
 	p.mutex.Unlock()
 	select {
 	case p.more <- struct{}{}:

@@ -63,7 +63,7 @@ type Client struct {
 	options  Options
 	topics   topics
 	commands map[string]chan command // by station
-	flood    chan struct{}           // holds a token for each reply to a command that there was no room for
+	limits   map[string]*limit       // the same
 	// preparing holds a token for each prepare that waits for its answer.
 	preparing chan struct{}
 	acquired  chan acquired
@@ -98,7 +98,7 @@ func New(options Options) *Client {
 		options:   options,
 		topics:    topics{site: options.Site, line: options.Line, box: options.Box},
 		commands:  map[string]chan command{},
-		flood:     make(chan struct{}, commandsWaiting),
+		limits:    map[string]*limit{},
 		preparing: make(chan struct{}, commandsWaiting),
 		acquired:  make(chan acquired, acquiredWaiting),
 		problem:   &Problem{Class: ClassConnecting, Text: "not connected yet"},
@@ -108,7 +108,8 @@ func New(options Options) *Client {
 	client.since = client.wall()
 	client.renewal = newRenewal(options.Broker, options.Log, client.wall)
 	for _, station := range options.Stations {
-		client.commands[station.Name()] = make(chan command, commandsWaiting)
+		client.commands[station.Name()] = make(chan command, commandsWaiting+othersWaiting)
+		client.limits[station.Name()] = newLimit()
 	}
 	return client
 }

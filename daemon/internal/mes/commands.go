@@ -10,9 +10,14 @@ import (
 	"gladd/daemon/internal/verdict"
 )
 
-// commandsWaiting is how many commands of a station may wait for their answer;
-// more are refused at once.
-const commandsWaiting = 64
+// commandsWaiting is how many starts of a station may wait for their answer, and
+// othersWaiting how many other commands beside them; more are refused at once.
+const (
+	commandsWaiting = 64
+	othersWaiting   = 16
+)
+
+var waitingDetail = fmt.Sprintf("%d commands wait for their answer already", commandsWaiting)
 
 // command is a message on a command topic.
 type command struct {
@@ -34,31 +39,22 @@ func (c *Client) receive(message mqtt.Message) {
 	if !known {
 		return
 	}
+	if !c.admit(station, verb, message.Payload()) {
+		return
+	}
+	// Who starts too much must still be able to halt.
+	if isStart(verb) && len(queue) >= commandsWaiting {
+		c.refuseAtOnce(station, verb, message.Payload(), verdict.RefusedBusy, waitingDetail)
+		return
+	}
 	select {
 	case queue <- command{verb: verb, payload: message.Payload(), received: time.Now()}:
 	default:
-		c.refuseFlood(station, verb, message.Payload())
+		c.refuseAtOnce(station, verb, message.Payload(), verdict.RefusedBusy, waitingDetail)
 	}
 }
 
-// refuseFlood refuses a command that there is no room for. Of a flood not even
-// every reply is sent, but every refusal is counted.
-func (c *Client) refuseFlood(station, verb string, payload []byte) {
-	c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, verdict.RefusedBusy)
-	select {
-	case c.flood <- struct{}{}:
-	default:
-		return
-	}
-	refused, _ := verdict.ParseCommand(verdict.Verb(verb), payload) // only its id is wanted
-	go func() {
-		defer func() { <-c.flood }()
-		c.reply(context.Background(), station, verb, verdict.Reply{
-			CommandID: refused.CommandID,
-			Reason:    &verdict.Refusal{Code: verdict.RefusedBusy, Detail: fmt.Sprintf("%d commands wait for their answer already", commandsWaiting)},
-		})
-	}()
-}
+func isStart(verb string) bool { return verdict.Verb(verb) == verdict.VerbStart }
 
 // stationOf is the station's name in a command's topic.
 func (c *Client) stationOf(topic string) string {
@@ -92,7 +88,7 @@ func (c *Client) answer(ctx context.Context, station Station) {
 					execute()
 				})
 			default:
-				c.refuseFlood(station.Name(), next.verb, next.payload) //nolint:contextcheck // its reply may outlive this
+				c.refuseAtOnce(station.Name(), next.verb, next.payload, verdict.RefusedBusy, waitingDetail) //nolint:contextcheck // its reply may outlive this
 			}
 		}
 	}

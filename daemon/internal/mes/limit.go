@@ -1,0 +1,104 @@
+package mes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"gladd/daemon/internal/verdict"
+)
+
+// Limits of what comes in for a station: a flood of commands must not slow
+// inspections down.
+const (
+	commandsPerSecond = 200
+	commandsAtOnce    = 200
+	// othersPerSecond is for commands other than start, which a flood of those must
+	// not keep out.
+	othersPerSecond = 20
+	// repliesPerSecond is how many of those that are refused for a limit get a
+	// reply.
+	repliesPerSecond = 5
+	// tellFlood is how often the log tells of refusals at most.
+	tellFlood = 10 * time.Second
+	// maxCommandID is the longest command id, in bytes.
+	maxCommandID = 256
+)
+
+// limit is that of one station.
+type limit struct {
+	starts  *rate.Limiter
+	others  *rate.Limiter
+	replies *rate.Limiter
+
+	mutex   sync.Mutex
+	told    time.Time
+	refused int // since it was told
+}
+
+func newLimit() *limit {
+	return &limit{
+		starts:  rate.NewLimiter(commandsPerSecond, commandsAtOnce),
+		others:  rate.NewLimiter(othersPerSecond, othersPerSecond),
+		replies: rate.NewLimiter(repliesPerSecond, repliesPerSecond),
+	}
+}
+
+// admit says whether a command may be taken. One that may not is refused here,
+// without being understood and without a write to the ledger.
+func (c *Client) admit(station, verb string, payload []byte) bool {
+	switch limit := c.limits[station]; {
+	case len(payload) > verdict.MaxCommandBytes:
+		c.refuseAtOnce(station, verb, nil, verdict.RefusedInvalid, fmt.Sprintf("expected at most %d bytes, found more", verdict.MaxCommandBytes))
+	case isStart(verb) && !limit.starts.Allow():
+		c.refuseAtOnce(station, verb, payload, verdict.RefusedBusy, fmt.Sprintf("more than %d starts a second", commandsPerSecond))
+	case !isStart(verb) && !limit.others.Allow():
+		c.refuseAtOnce(station, verb, payload, verdict.RefusedBusy, fmt.Sprintf("more than %d such commands a second", othersPerSecond))
+	default:
+		return true
+	}
+	return false
+}
+
+// refuseAtOnce refuses a command for which there is no time or no room. Every
+// refusal is counted; a few get a reply, which names the command's id if that
+// can be read.
+func (c *Client) refuseAtOnce(station, verb string, payload []byte, code verdict.RefusalCode, detail string) {
+	c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, code)
+	limit := c.limits[station]
+	if count := limit.tell(); count > 0 {
+		c.options.Log.Warn("commands were refused at once", "station", station, "count", count, "reason", code, "detail", detail)
+	}
+	if !limit.replies.Allow() {
+		return
+	}
+	go c.reply(context.Background(), station, verb, verdict.Reply{CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
+}
+
+// tell counts a refusal, and returns how many are to be told of; 0: none yet.
+func (l *limit) tell() (count int) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.refused++
+	if time.Since(l.told) < tellFlood {
+		return 0
+	}
+	count = l.refused
+	l.told, l.refused = time.Now(), 0
+	return count
+}
+
+// commandID is a command's id, if it has one.
+func commandID(payload []byte) *string {
+	var head struct {
+		CommandID *string `json:"command_id"`
+	}
+	if json.Unmarshal(payload, &head) != nil || head.CommandID == nil || len(*head.CommandID) > maxCommandID {
+		return nil
+	}
+	return head.CommandID
+}

@@ -1,0 +1,70 @@
+package mes
+
+import (
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
+)
+
+// A flood is let through up to the limit; what is beyond is counted, and the
+// log tells of it once.
+func TestLimit(t *testing.T) {
+	durable, err := ledger.Open(t.Context(), ledger.Options{Path: filepath.Join(t.TempDir(), "ledger.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer durable.Close() //nolint:errcheck // the test is over
+	var log strings.Builder
+	client := New(Options{Site: "p", Line: "l", Ledger: durable, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	client.limits["st-01"], client.limits["st-02"] = newLimit(), newLimit()
+	const sent = 5000
+	admitted := 0
+	for range sent {
+		if client.admit("st-01", "start", []byte(`{"command_id":"c"}`)) {
+			admitted++
+		}
+	}
+	counters, err := durable.Counters("/p/l/st-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As many as may come at once, and some more: time passes.
+	if busy := counters.Refusals[verdict.RefusedBusy]; admitted < commandsAtOnce || admitted > sent/2 || busy != int64(sent-admitted) {
+		t.Errorf("of %d, %d were let through and %d refused", sent, admitted, busy)
+	}
+	if !client.admit("st-01", "halt", nil) {
+		t.Error("whoever starts too much must be able to halt")
+	}
+	if !client.admit("st-02", "start", nil) {
+		t.Error("a flood at one station is no reason to refuse at another")
+	}
+	if client.admit("st-02", "start", make([]byte, verdict.MaxCommandBytes+1)) || !client.admit("st-02", "start", make([]byte, verdict.MaxCommandBytes)) {
+		t.Error("the limit of length is not kept")
+	}
+	if counters, err = durable.Counters("/p/l/st-02"); err != nil || counters.Refusals[verdict.RefusedInvalid] != 1 {
+		t.Errorf("found %v, %v", counters.Refusals, err)
+	}
+	if told := log.String(); strings.Count(told, "commands were refused at once") != 2 ||
+		!strings.Contains(told, `station=st-01 count=1 reason=busy detail="more than 200 starts a second"`) {
+		t.Errorf("found log %s", told)
+	}
+}
+
+func TestCommandID(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"command_id":"c-1","part_id":7}`: "c-1", `{"command_id":7}`: "", `{}`: "", ``: "", `["c"]`: "", `{"command_id":"c-1"`: "",
+		`{"command_id":"` + strings.Repeat("x", 256) + `"}`: strings.Repeat("x", 256), `{"command_id":"` + strings.Repeat("x", 257) + `"}`: "",
+	} {
+		found := ""
+		if id := commandID([]byte(payload)); id != nil {
+			found = *id
+		}
+		if found != want {
+			t.Errorf("%s: want %q, found %q", payload, want, found)
+		}
+	}
+}
