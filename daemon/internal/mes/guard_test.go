@@ -109,3 +109,18 @@ func TestGuardRefuses(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a broker sends, the guard makes no more of it, and ends.
+func FuzzGuard(f *testing.F) {
+	f.Add([]byte("\x20\x02\x00\x00\x30\x05\x00\x01abc\xd0\x00"))
+	f.Add([]byte("\x20\x02\x00\x00\x32\xff\xff\x7f\x00\x01a\x00\x07"))
+	f.Add([]byte("\x20\x02\x00\x00\x90\x80\x80\x80\x64"))
+	f.Add([]byte("\x20\x80\x80\x80\x80\x00"))
+	f.Add([]byte("\x15\x03\x01"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		let, err := io.ReadAll(newGuard(received{Reader: bytes.NewReader(sent)}, func(error) {}))
+		if len(let) > len(sent) {
+			t.Errorf("%d bytes became %d, %v", len(sent), len(let), err)
+		}
+	})
+}
