@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"database/sql"
 	"fmt"
 	"os"
@@ -17,9 +18,6 @@ import (
 // The fault tests take away what the real daemon stands on: its life, the
 // broker, the network, the disk. Each has a short form for 'make test' and a
 // long one for 'make test-faults'.
-
-// mesAcknowledges says whether this gladd has mqtt.require_ack.
-const mesAcknowledges = false
 
 // long says whether the long form is wanted.
 func long() bool { return os.Getenv("GLADD_FAULTS") != "" }
@@ -168,6 +166,10 @@ func (l *line) checkLedger(accepted map[string]int) {
 		}
 	}
 	l.checkPictures(database)
+	var stdout, stderr bytes.Buffer
+	if code := run(l.t.Context(), []string{"ledger", "verify", "--stopped", "--ledger", l.ledger}, &stdout, &stderr); code != 0 {
+		l.t.Errorf("gladd ledger verify: exit code %d:\n%s%s", code, &stdout, &stderr)
+	}
 }
 
 // checkPictures compares the pictures in the folder with the records: each is

@@ -17,12 +17,7 @@ import (
 // and every command has one answer.
 func TestFaultKill(t *testing.T) {
 	t.Run("pictures kept", func(t *testing.T) { runKills(t, false, "all") })
-	t.Run("acknowledged", func(t *testing.T) {
-		if !mesAcknowledges {
-			t.Skip("this gladd has no mqtt.require_ack")
-		}
-		runKills(t, true, "not-ok")
-	})
+	t.Run("acknowledged", func(t *testing.T) { runKills(t, true, "not-ok") })
 }
 
 // kills is a run of the daemon that is killed again and again.

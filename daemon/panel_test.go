@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,14 +131,15 @@ func (p *panel) get(path string) (status int, content string) {
 	return response.StatusCode, string(all)
 }
 
-// sum adds up the values of all metrics that begin so.
-func sum(metrics, prefix string) (total int) {
+// sum adds up the values of a metric, of those lines that have some labels.
+func sum(metrics, name string, labels ...string) (total int) {
 	for line := range strings.Lines(metrics) {
-		var value int
-		if strings.HasPrefix(line, prefix) {
-			fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value) //nolint:errcheck // 0 would be seen
-			total += value
+		if !strings.HasPrefix(line, name) || slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(line, label) }) {
+			continue
 		}
+		var value int
+		fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &value) //nolint:errcheck // 0 would be seen
+		total += value
 	}
 	return total
 }
