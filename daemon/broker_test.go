@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,17 +13,31 @@ import (
 // A broker that is stopped or killed twenty times costs nothing: no verdict,
 // no order, no memory.
 func TestFaultBroker(t *testing.T) {
-	broker := mestest.StartDurable(t)
-	l := newLine(t, broker.URL(), 4)
+	// The broker keeps what it took, as far as one that is killed can.
+	t.Run("durable", func(t *testing.T) {
+		broker := mestest.StartDurable(t)
+		l := newLine(t, broker.URL(), 4)
+		mes := mestest.NewMES(t, broker.URL(), mestest.MESOptions{})
+		broker.Save() // that the MES has a session
+		stopBroker(t, broker, l, mes, scale(2, 10), false)
+	})
+	// The broker forgets everything: sessions, subscriptions, what it took.
+	t.Run("acknowledged", func(t *testing.T) {
+		broker := &mestest.Durable{Mosquitto: mestest.StartMosquitto(t)}
+		l := newLine(t, broker.URL(), 4)
+		l.mqtt = ", require_ack: true, ack_timeout: 1s"
+		mes := mestest.NewMES(t, broker.URL(), mestest.MESOptions{Acknowledge: true, Forget: func() bool { return rand.IntN(10) == 0 }})
+		stopBroker(t, broker, l, mes, scale(2, 20), true)
+	})
+}
+
+func stopBroker(t *testing.T, broker *mestest.Durable, l *line, mes *mestest.MES, stops int, forgets bool) {
 	l.keep = "not-ok"
-	mes := mestest.NewMES(t, broker.URL(), mestest.MESOptions{})
-	broker.Save() // that the MES has a session
 	p := start(t, l.write())
 	panel := newPanel(p, nil)
 	stop := panel.run(l.stations, 40*time.Millisecond)
 	const connected = "connected to the broker"
 	p.loggedAfter(connected, time.Time{})
-	stops := scale(3, 20)
 	early := footprint{}
 	for i := range stops {
 		if i == stops/3 {
@@ -46,13 +62,50 @@ func TestFaultBroker(t *testing.T) {
 		p.loggedAfter(connected, started)
 	}
 	stop()
-	byStation := panel.checkDelivered(mes)
-	late := footprintOf(p)
 	total, accepted := panel.counts()
-	t.Logf("%d stops; %d verdicts on %d stations; refused %v; %v after a third, %v at the end", stops, total, len(byStation), panel.refused, early, late)
+	mes.WaitDelivered(total)
+	late := footprintOf(p)
+	repeated, turned := 0, 0
+	for station, ids := range panel.accepted {
+		verdicts := mes.Verdicts(station)
+		repeated += len(verdicts) - len(ids)
+		if forgets {
+			// One that the broker took while the MES was away comes again behind
+			// those that came meanwhile.
+			turned += behind(t, verdicts)
+			sorted := slices.Clone(verdicts)
+			slices.SortStableFunc(sorted, func(a, b mestest.Message) int { return cmp.Compare(sequence(t, a), sequence(t, b)) })
+			verdicts = sorted
+		}
+		for trigger := range mestest.CheckOrder(t, verdicts, len(ids)) {
+			if !ids[trigger] {
+				t.Errorf("%s: a verdict on a trigger that nobody accepted: %s", station, trigger)
+			}
+		}
+	}
+	t.Logf("%d stops; %d verdicts, %d more times, %d first behind a later one; refused %v; %v after a third, %v at the end",
+		stops, total, repeated, turned, panel.refused, early, late)
 	early.checkFlat(t, late)
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, p.errors())
 	}
 	l.checkLedger(accepted)
+}
+
+// behind counts the verdicts that came for the first time when a later one was
+// there.
+func behind(t *testing.T, verdicts []mestest.Message) (count int) {
+	last, came := 0.0, map[float64]bool{}
+	for _, each := range verdicts {
+		number := sequence(t, each)
+		if number < last && !came[number] {
+			count++
+		}
+		came[number], last = true, max(last, number)
+	}
+	return count
+}
+
+func sequence(t *testing.T, verdict mestest.Message) float64 {
+	return verdict.JSON(t)["data"].(map[string]any)["sequence"].(float64)
 }
