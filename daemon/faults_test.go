@@ -60,17 +60,18 @@ type line struct {
 	*site
 	stations []string
 
-	ledger   string // path
-	images   string // path
-	keep     string // all | not-ok | none
-	mqtt     string // more keys
+	ledger   string        // path
+	images   string        // path
+	keep     string        // all | not-ok | none
+	age      time.Duration // how long records are kept
+	mqtt     string        // more keys
 	deadline time.Duration
 	queue    int
 }
 
 func newLine(t *testing.T, broker string, stations int) *line {
 	t.Helper()
-	l := &line{site: &site{t: t, dir: t.TempDir(), broker: broker}, keep: "all", deadline: 20 * time.Second, queue: 16}
+	l := &line{site: &site{t: t, dir: t.TempDir(), broker: broker}, keep: "all", age: 2160 * time.Hour, deadline: 20 * time.Second, queue: 16}
 	l.ledger, l.images = filepath.Join(l.dir, "ledger.db"), filepath.Join(l.dir, "images")
 	for i := range stations {
 		l.stations = append(l.stations, fmt.Sprintf("st-%02d", i+1))
@@ -97,14 +98,14 @@ func (l *line) write() string {
 	text := fmt.Sprintf(`site: p
 line: l
 box: box-1
-ledger: {path: %q, images: {dir: %q, keep: %s}}
+ledger: {path: %q, keep: %s, images: {dir: %q, keep: %s}}
 mqtt: {url: %q%s}
 web: {listen: "127.0.0.1:0"}
 gpu: {monitor: none}
 engines: {threads: 1}
 recipes: {r: {bundle: bundle, class: left, mode: exact}}
 stations:
-`, l.ledger, l.images, l.keep, l.broker, l.mqtt)
+`, l.ledger, l.age, l.images, l.keep, l.broker, l.mqtt)
 	for _, station := range l.stations {
 		text += fmt.Sprintf("  - {name: %s, recipe: r, camera: {source: \"folder:pictures?loop=true\"}, deadline: %s, queue: %d}\n", station, l.deadline, l.queue)
 	}
