@@ -41,9 +41,23 @@ type network struct {
 type tensor struct {
 	device *cuda.Memory
 	host   *cuda.Pinned
-	sample int  // bytes of one sample
-	whole  bool // holds whole numbers (int64), not float32
+	sample int    // bytes of one sample
+	kind   string // of its values, as ONNX names it: float, int64 or int32
 }
+
+// width of a value of a kind, in bytes.
+func width(kind string) int {
+	if kind == wide {
+		return 8
+	}
+	return 4
+}
+
+// The kinds of whole numbers.
+const (
+	wide   = "int64"
+	narrow = "int32"
+)
 
 // readyTimeout is how long first calls may take, in which the driver loads the
 // engines' code.
@@ -97,9 +111,14 @@ func (l *loaded) add(name engines.GraphName, plan []byte) error {
 	added := &network{graph: graph, engine: engine, contexts: map[int]*trt.Context{}}
 	l.networks[name] = added
 	var inputs, outputs []engines.Tensor
+	narrowed := map[string]bool{}
 	for _, each := range engine.Tensors() {
 		found := engines.Tensor{Name: each.Name, Type: each.Type, Dimensions: slices.Clone(each.Shape)}
 		if each.Input {
+			// 8.x has no INT64: it takes such inputs of a graph as INT32.
+			if each.Type == narrow {
+				found.Type, narrowed[each.Name] = wide, true
+			}
 			inputs = append(inputs, found)
 		} else {
 			outputs = append(outputs, found)
@@ -115,6 +134,11 @@ func (l *loaded) add(name engines.GraphName, plan []byte) error {
 	}
 	if added.inputs, added.outputs, err = l.bundle.Manifest.Bind(graph, inputs, outputs); err != nil {
 		return err
+	}
+	for i := range added.inputs {
+		if narrowed[added.inputs[i].Name] {
+			added.inputs[i].Type = narrow
+		}
 	}
 	if name == engines.VAEDecoder {
 		at := slices.IndexFunc(outputs, func(each engines.Tensor) bool { return each.Name == energyOutput })
@@ -154,10 +178,7 @@ func (l *loaded) allocate(thread *cuda.Thread) (err error) {
 			if name == engines.DINOGate && each.Name != "anomaly_map" || l.tensors[at] != nil {
 				continue // the decoder's
 			}
-			made := &tensor{whole: each.Type == "int64", sample: 4 * each.Len()}
-			if made.whole {
-				made.sample *= 2
-			}
+			made := &tensor{kind: each.Type, sample: width(each.Type) * each.Len()}
 			bytes := most(name) * made.sample
 			l.tensors[at] = made
 			if made.device, err = thread.Alloc(bytes); err != nil {

@@ -75,6 +75,34 @@ func TestCallsEqualONNXRuntime(t *testing.T) {
 	}
 }
 
+// 8.x takes whole numbers of 64 bits as such of 32; here another version does, as its
+// headers come with the system only.
+func TestWholeNumbersOf32Bits(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	trttest.Fault(t, "int64=narrow")
+	tested := box.open(t, box.backend(t), enginetest.Micro(t))
+	bundle := enginetest.Load(t, enginetest.Micro(t))
+	if found := tested.loaded.tensors[place(engines.UNet, "class_index")]; found.kind != narrow {
+		t.Fatalf("expected classes of 32 bits, found %s", found.kind)
+	}
+	reference, err := enginetest.Backend(t).Open(t.Context(), bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reference.Close() //nolint:errcheck // it only gives what is expected
+	want, err := call(t.Context(), bundle.Manifest, reference, "predict noise", 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := call(t.Context(), bundle.Manifest, tested, "predict noise", 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := largestDifference(want, got); !(found < 1e-5) {
+		t.Errorf("differs by %.2g of the largest value", found)
+	}
+}
+
 // FP16 engines differ from FP32 by what FP16 rounds away, and no more. Where the
 // processor has FP16 arithmetic, ONNX Runtime also adds up in FP16; elsewhere it
 // computes each operator in FP32.

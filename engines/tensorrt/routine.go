@@ -107,29 +107,28 @@ func (r *routine) set(inputs []feed, outputs [][]float32) error {
 }
 
 func (t transfer) set(input feed) error {
-	size, found := t.bytes()/4, len(input.floats)+len(input.ints)
-	if t.tensor.whole {
-		size = t.bytes() / 8
-	}
-	if found != size {
+	width, host := width(t.tensor.kind), t.tensor.host
+	if size, found := t.bytes()/width, len(input.floats)+len(input.ints); found != size {
 		return fmt.Errorf("input %q: expected %d values, found %d", t.name, size, found)
 	}
-	start := t.from * t.tensor.sample
+	first := t.from * t.tensor.sample / width
 	switch {
-	case t.tensor.whole:
-		to := t.tensor.host.Int64s()[start/8:]
-		for i, value := range input.ints {
-			to[i] = int64(value)
-		}
+	case t.tensor.kind == wide:
+		setInts(host.Int64s()[first:], input.ints)
+	case t.tensor.kind == narrow:
+		setInts(host.Int32s()[first:], input.ints)
 	case input.ints != nil:
-		to := t.tensor.host.Float32s()[start/4:]
-		for i, value := range input.ints {
-			to[i] = float32(value)
-		}
+		setInts(host.Float32s()[first:], input.ints)
 	default:
-		copy(t.tensor.host.Float32s()[start/4:], input.floats)
+		copy(host.Float32s()[first:], input.floats)
 	}
 	return nil
+}
+
+func setInts[N int64 | int32 | float32](to []N, values []int) {
+	for i, value := range values {
+		to[i] = N(value)
+	}
 }
 
 // results are what the last run gave; they are valid until the next.
@@ -148,7 +147,7 @@ func (r *routine) example(seed int) {
 	for _, up := range r.uploads {
 		first, last := up.from*up.tensor.sample, up.from*up.tensor.sample+up.bytes()
 		clear(up.tensor.host.Bytes()[first:last])
-		if up.tensor.whole || up.tensor.sample == 4 {
+		if up.tensor.kind != "float" || up.tensor.sample == 4 {
 			continue
 		}
 		for i := first / 4; i < last/4; i++ {

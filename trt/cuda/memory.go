@@ -151,7 +151,11 @@ func (p *Pinned) Float32s() []float32 { return numbers[float32](p) }
 // number left out.
 func (p *Pinned) Int64s() []int64 { return numbers[int64](p) }
 
-func numbers[N float32 | int64](p *Pinned) []N {
+// Int32s is the memory as [Pinned.Bytes] gives it, bytes beyond the last whole
+// number left out.
+func (p *Pinned) Int32s() []int32 { return numbers[int32](p) }
+
+func numbers[N float32 | int64 | int32](p *Pinned) []N {
 	bytes := p.Bytes()
 	count := len(bytes) / int(unsafe.Sizeof(N(0)))
 	if count == 0 {

@@ -112,6 +112,10 @@ inline std::string version_text(int version) {
 	return std::to_string(major) + "." + std::to_string(version / 100 % (version >= 10000 ? 100 : 10)) + "." + std::to_string(version % 100);
 }
 
+// narrows says whether whole numbers of 64 bits are shown and taken as such of 32: 8.x
+// does so, others by the fault int64=narrow.
+inline bool narrows() { return FAKE_ABI == 8 || fault("int64") == "narrow"; }
+
 inline std::string gpu() {
 	const char *name = getenv("FAKE_TRT_GPU");
 	return name ? name : "8.7";
@@ -244,13 +248,20 @@ public:
 		check(ort()->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
 		std::vector<OrtValue *> values(size());
 		std::vector<const char *> names(size());
+		std::vector<std::vector<int64_t>> widened(size());
 		for (size_t i = 0; i < size(); i++) {
 			names[i] = at(i).name.c_str();
-			size_t bytes = element_size(at(i).type);
+			size_t count = 1;
 			for (int64_t dimension : shapes[i]) {
-				bytes *= dimension;
+				count *= dimension;
 			}
-			check(ort()->CreateTensorWithDataAsOrtValue(memory, addresses[i], bytes, shapes[i].data(), shapes[i].size(), at(i).type, &values[i]));
+			void *address = addresses[i];
+			if (at(i).type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 && i < inputs.size() && narrows()) {
+				const int32_t *narrow = static_cast<const int32_t *>(address);
+				widened[i].assign(narrow, narrow + count);
+				address = widened[i].data();
+			}
+			check(ort()->CreateTensorWithDataAsOrtValue(memory, address, count * element_size(at(i).type), shapes[i].data(), shapes[i].size(), at(i).type, &values[i]));
 		}
 		size_t in = inputs.size();
 		OrtStatus *status = ort()->Run(session, nullptr, names.data(), values.data(), in, names.data() + in, outputs.size(), values.data() + in);
@@ -307,12 +318,13 @@ private:
 
 inline DataType data_type(ONNXTensorElementDataType type) {
 	switch (type) {
-#if FAKE_ABI != 8
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
-		return DataType::kINT64;
-#else
-	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: // TensorRT 8 narrows them; the fake cannot run such a graph
+#if FAKE_ABI != 8
+		if (!narrows()) {
+			return DataType::kINT64;
+		}
 #endif
+		return DataType::kINT32;
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
 		return DataType::kINT32;
 	case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
