@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"gladd/engines"
@@ -65,7 +64,7 @@ type Backend struct {
 	runtime  *trt.Runtime // nil: lost with the GPU, made anew by working
 	networks map[*Networks]struct{}
 	builds   sync.RWMutex // read by builds, held by what ends the GPU's context
-	claimed  *os.File     // the lock that says that the GPU is in use; nil: it is not held
+	claimed  *cuda.Claim  // nil: there is none
 	closed   bool
 }
 
@@ -134,7 +133,7 @@ func New(options Options) (*Backend, error) {
 	if err := b.open(); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	b.claim()
+	b.claimed = b.device.Properties().Announce(log)
 	b.cache.warnIfOpen(log)
 	log.Debug("TensorRT opened", "version", b.library.Version().String(), "library", b.library.Path(), "gpu", b.device.Properties().Name, "cuda", b.driver.Version().String())
 	return b, nil
@@ -156,26 +155,6 @@ func (b *Backend) open() (err error) {
 		return &GPUError{err}
 	}
 	return nil
-}
-
-// claim says to others that this program uses the GPU, and warns if another does:
-// both work, but they share its memory and its time.
-func (b *Backend) claim() {
-	err := os.MkdirAll(b.cache.Dir(), 0o755)
-	var file *os.File
-	if err == nil {
-		file, err = os.OpenFile(filepath.Join(b.cache.Dir(), b.device.Properties().UUID+".gpu"), os.O_CREATE|os.O_RDWR, 0o644)
-	}
-	if err != nil {
-		b.log.Debug("whether another gladd uses the GPU is not known", "error", err)
-		return
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		b.log.Warn("another gladd uses this GPU: they share its memory and its time, and parts take longer", "gpu", b.device.Properties().Name)
-		return
-	}
-	b.claimed = file
 }
 
 // String names the library's version and place, and the GPU.
@@ -208,10 +187,7 @@ func (b *Backend) Close() error {
 	if b.driver != nil {
 		errs = append(errs, b.driver.Close())
 	}
-	if b.claimed != nil {
-		errs = append(errs, b.claimed.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.claimed.Close())...)
 }
 
 // sitePackages are where pip installs TensorRT's packages for everybody, and where

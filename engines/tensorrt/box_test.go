@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"gladd/engines"
@@ -28,17 +29,47 @@ func TestMain(m *testing.M) {
 type box struct {
 	cuda    *cudatest.Fake
 	options Options
-	log     *strings.Builder
+	log     *journal
+}
+
+// journal keeps what is logged, by whichever goroutine.
+type journal struct {
+	mutex   sync.Mutex
+	text    strings.Builder
+	written chan struct{} // has one when something was logged
+}
+
+func newJournal() *journal { return &journal{written: make(chan struct{}, 1)} }
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mutex.Lock()
+	defer j.mutex.Unlock()
+	select {
+	case j.written <- struct{}{}:
+	default:
+	}
+	return j.text.Write(line)
+}
+
+func (j *journal) String() string {
+	j.mutex.Lock()
+	defer j.mutex.Unlock()
+	return j.text.String()
+}
+
+func (j *journal) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func newBox(t *testing.T, version trttest.Fake) *box {
 	t.Helper()
-	made := &box{cuda: cudatest.Library(t), log: &strings.Builder{}}
+	made := &box{cuda: cudatest.Library(t), log: newJournal()}
 	made.cuda.Set("memory_bytes", 1<<30)
 	made.cuda.Set("pinned_bytes", 1<<30)
+	made.cuda.Set("uuid", rand.Int()) // a GPU that no other test uses
 	made.options = Options{
 		Library: trttest.Make(t, version), CUDALibrary: made.cuda.Path, CacheDir: t.TempDir(), Precision: FP32,
-		Log: slog.New(slog.NewTextHandler(made.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: made.log.logger(),
 	}
 	t.Setenv("FAKE_TRT_CUDA", made.cuda.Path)
 	t.Cleanup(func() { // after the backends' own

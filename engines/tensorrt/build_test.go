@@ -5,6 +5,7 @@ package tensorrt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,12 +121,25 @@ func TestBuildThatIsCanceledLeavesNothing(t *testing.T) {
 	}
 }
 
+// Two programs on one GPU hear of each other, whatever folders they use: the later one
+// when it begins, the earlier one when the other comes.
 func TestTwoProgramsOnOneGPU(t *testing.T) {
 	box := newBox(t, trttest.V10_3)
 	box.backend(t)
+	first, second := box.log, newJournal()
+	if strings.Contains(first.String(), "another gladd") {
+		t.Errorf("alone: expected no warning, found %s", first)
+	}
+	box.options.Log, box.options.CacheDir = second.logger(), t.TempDir()
 	box.backend(t)
-	if count := strings.Count(box.log.String(), "another gladd uses this GPU"); count != 1 {
-		t.Errorf("expected one warning, found %d", count)
+	warning := fmt.Sprintf("processes=[%d]", os.Getpid())
+	for !strings.Contains(first.String(), "another gladd uses this GPU") {
+		<-first.written
+	}
+	for name, log := range map[string]*journal{"first": first, "second": second} {
+		if text := log.String(); strings.Count(text, "another gladd uses this GPU") != 1 || !strings.Contains(text, warning) {
+			t.Errorf("the %s: expected one warning with %s, found %s", name, warning, text)
+		}
 	}
 }
 

@@ -189,8 +189,8 @@ func (f *Fake) FailAfter(symbol string, code, after, times int) {
 
 // Set gives a value of the driver or its devices: device_count (up to 8),
 // driver_version, memory_bytes and pinned_bytes (what there is), compute_major,
-// compute_minor, multiprocessors, integrated, misaligned (1: addresses are not
-// aligned).
+// compute_minor, multiprocessors, integrated, uuid (the devices' second half; 0: as it
+// is), misaligned (1: addresses are not aligned).
 func (f *Fake) Set(key string, value int) {
 	f.t.Helper()
 	text := C.CString(key)

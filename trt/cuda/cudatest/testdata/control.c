@@ -22,6 +22,7 @@ static struct {
 	{"compute_minor", 7},
 	{"multiprocessors", 8},
 	{"integrated", 1},
+	{"uuid", 0},       // the second half of each device's; 0: as it is
 	{"misaligned", 0}, // 1: addresses are not aligned to 256 bytes
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
