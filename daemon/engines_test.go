@@ -55,7 +55,7 @@ func TestEngines(t *testing.T) {
 	expect("differ from ONNX Runtime by more than", 1, "verify", "--bundle", bundle, "--tolerance", "1e-7")
 
 	// A plan that was damaged is built again before it is used.
-	plans, err := filepath.Glob(filepath.Join(cache, "*.plan"))
+	plans, err := filepath.Glob(filepath.Join(cache, "*.engine"))
 	if err != nil || len(plans) != 5 {
 		t.Fatalf("expected 5 plans, found %v, %v", plans, err)
 	}

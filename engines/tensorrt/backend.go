@@ -64,7 +64,8 @@ type Backend struct {
 	runtime  *trt.Runtime // nil: lost with the GPU, made anew by working
 	networks map[*Networks]struct{}
 	builds   sync.RWMutex // read by builds, held by what ends the GPU's context
-	claimed  *cuda.Claim  // nil: there is none
+	unkept   unkept
+	claimed  *cuda.Claim // nil: there is none
 	closed   bool
 }
 
@@ -220,7 +221,7 @@ func (b *Backend) Fault() error {
 func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
 	refused := map[engines.GraphName]bool{}
 	for {
-		if _, err := b.Build(ctx, bundle, false); err != nil {
+		if _, err := b.make(ctx, bundle, making{}); err != nil {
 			return nil, err
 		}
 		networks, err := b.openBuilt(ctx, bundle)
@@ -232,7 +233,7 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		}
 		refused[plan.network] = true
 		b.log.Warn("TensorRT refuses an engine, which is built again", "network", string(plan.network), "error", plan.Err)
-		if err := b.cache.Drop(b.Key(bundle, plan.network)); err != nil {
+		if err := b.forget(ctx, plan.entry); err != nil {
 			return nil, err
 		}
 	}
@@ -259,6 +260,7 @@ func (b *Backend) openBuilt(ctx context.Context, bundle *engines.Bundle) (engine
 type planRefusedError struct {
 	graph   engines.Graph
 	network engines.GraphName
+	entry   Entry
 	Err     *trt.PlanError
 }
 

@@ -65,7 +65,17 @@ type Progress struct {
 // builds all anew, and returns how many were built. Only one program builds at a
 // time; another waits and then finds what it needs.
 func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) (built int, err error) {
-	missing, err := b.missing(bundle, anew)
+	return b.make(ctx, bundle, making{anew: anew, keep: true})
+}
+
+// making says how engines are made.
+type making struct {
+	anew bool // those that are there, too
+	keep bool // one that cannot be kept is an error
+}
+
+func (b *Backend) make(ctx context.Context, bundle *engines.Bundle, how making) (built int, err error) {
+	missing, err := b.missing(bundle, how)
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
@@ -77,14 +87,14 @@ func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) 
 		return 0, err
 	}
 	defer unlock()
-	if missing, err = b.missing(bundle, anew); err != nil {
+	if missing, err = b.missing(bundle, how); err != nil {
 		return 0, err
 	}
 	for i, name := range missing {
 		progress := Progress{Network: name, Done: len(engines.GraphNames) - len(missing) + i, Count: len(engines.GraphNames)}
 		// Parts are inspected meanwhile, more slowly: a model may be made ready while
 		// others serve.
-		if err := b.build(ctx, bundle, name, progress); err != nil {
+		if err := b.build(ctx, bundle, name, how, progress); err != nil {
 			return built, fmt.Errorf("%s: build the engine of %s: %w", bundle.Graph(name).Path, name, err)
 		}
 		built++
@@ -92,10 +102,14 @@ func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) 
 	return built, nil
 }
 
-// missing are the networks without an engine in the cache.
-func (b *Backend) missing(bundle *engines.Bundle, all bool) (names []engines.GraphName, err error) {
+// missing are the networks without an engine.
+func (b *Backend) missing(bundle *engines.Bundle, how making) (names []engines.GraphName, err error) {
 	for _, name := range engines.GraphNames {
-		_, _, err := b.cache.Get(b.Key(bundle, name))
+		get := b.plan
+		if how.keep {
+			get = b.cache.Get
+		}
+		_, _, err := get(b.Key(bundle, name))
 		var missing *MissingError
 		switch {
 		case err != nil && !errors.As(err, &missing):
@@ -103,14 +117,14 @@ func (b *Backend) missing(bundle *engines.Bundle, all bool) (names []engines.Gra
 		case err != nil && missing.Err != nil:
 			b.log.Warn("an engine cannot be used and is built again", "network", string(name), "error", missing.Err)
 		}
-		if all || err != nil {
+		if how.anew || err != nil {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
-func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engines.GraphName, progress Progress) error {
+func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engines.GraphName, how making, progress Progress) error {
 	key := b.Key(bundle, name)
 	began := time.Now()
 	b.log.Info("building an engine", "network", string(name), "bundle", bundle.Manifest.Name, "for", b.String(), "precision", key.Precision)
@@ -148,7 +162,12 @@ func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engine
 		For: purpose{Bundle: manifest.Name, Version: manifest.Version, Network: string(name)},
 	}
 	if err := b.cache.Put(entry, plan.Data); err != nil {
-		return err
+		if how.keep {
+			return err
+		}
+		// What took minutes is good for this run.
+		b.log.Warn("an engine cannot be kept: it is used from memory, and the next start builds it again", "network", string(name), "error", err)
+		b.unkept.put(entry, plan.Data)
 	}
 	if len(plan.TimingCache) > 0 {
 		if err := b.cache.PutTiming(key, plan.TimingCache); err != nil {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gladd/engines"
@@ -93,6 +95,57 @@ func TestPlanThatTensorRTRefuses(t *testing.T) {
 	var panicked *cuda.PanicError
 	if errors.As(err, &panicked) {
 		t.Errorf("freeing what was loaded failed: %v", panicked)
+	}
+}
+
+// An engine for which the disk has no room took minutes to build: it is used from
+// memory, and kept as soon as there is room. What was asked to build engines only fails.
+func TestFullDisk(t *testing.T) {
+	box := newBox(t, trttest.V10_3)
+	box.options.CacheDir = t.TempDir()
+	if err := syscall.Mount("tmpfs", box.options.CacheDir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatalf("mount a small file system: %v (tests run as root)", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(box.options.CacheDir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	bundle := enginetest.Load(t, enginetest.TinyA(t))
+	backend := box.backend(t)
+	var cache *CacheError
+	if _, err := backend.Build(t.Context(), bundle, false); !errors.As(err, &cache) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("build: expected a CacheError, no space left, found %v", err)
+	}
+	networks := box.open(t, backend, enginetest.TinyA(t))
+	before, err := call(t.Context(), bundle.Manifest, networks, "compare", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := box.log.String(); !strings.Contains(text, "an engine cannot be kept: it is used from memory, and the next start builds it again") || !strings.Contains(text, "no space left") {
+		t.Errorf("expected a warning, found %s", text)
+	}
+
+	// A lost GPU needs them again.
+	box.cuda.Fail("cuStreamSynchronize", 700)
+	if _, err := call(t.Context(), bundle.Manifest, networks, "compare", 1); err == nil {
+		t.Error("expected the GPU lost")
+	}
+	if after, err := call(t.Context(), bundle.Manifest, networks, "compare", 1); err != nil || !slices.Equal(before, after) {
+		t.Errorf("afterwards: expected the same map, found %v", err)
+	}
+
+	if err := syscall.Mount("tmpfs", box.options.CacheDir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backend.Open(t.Context(), bundle); err != nil {
+		t.Error(err)
+	}
+	if entries, err := backend.Cache().List(); len(entries) != 5 || err != nil {
+		t.Errorf("with room: expected 5 engines kept, found %d, %v", len(entries), err)
+	}
+	if built, err := backend.Build(t.Context(), bundle, false); built != 0 || err != nil {
+		t.Errorf("with room: expected nothing to build, found %d, %v", built, err)
 	}
 }
 

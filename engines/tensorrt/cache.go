@@ -1,6 +1,7 @@
 package tensorrt
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -8,14 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"gladd/engines"
@@ -48,15 +48,15 @@ func (k Key) name() string {
 
 // Entry is a plan in the cache.
 type Entry struct {
-	Key  Key       `json:"key"`
-	Plan planFile  `json:"plan"`
-	For  purpose   `json:"for"`
-	At   time.Time `json:"at"`
+	Key  Key         `json:"key"`
+	Plan planContent `json:"plan"`
+	For  purpose     `json:"for"`
+	At   time.Time   `json:"at"`
 	// Seconds that building took.
 	Seconds float64 `json:"seconds"`
 }
 
-type planFile struct {
+type planContent struct {
 	SHA256 string `json:"sha256"`
 	Bytes  int64  `json:"bytes"`
 }
@@ -70,17 +70,16 @@ type purpose struct {
 
 const (
 	entrySchema  = "gladd.engine/v1"
-	planSuffix   = ".plan"
-	entrySuffix  = ".json"
+	planSuffix   = ".engine"
 	timingSuffix = ".timing"
-	partSuffix   = ".part"
-	lockName     = "lock"
-	// lockPoll is how often a builder looks whether the other is done.
-	lockPoll = 200 * time.Millisecond
+	// maxHeader is more than any entry takes.
+	maxHeader = 16 << 10
 )
 
 // Cache is a folder of plans. Several programs may use it at once: files appear
-// whole or not at all, and only one builds.
+// whole or not at all, and only one builds. A plan and what is written down about it are one
+// file, so that nobody ever reads one beside the other's successor: a line of JSON,
+// and then the plan.
 type Cache struct{ dir string }
 
 // NewCache uses a folder, which is made when the first plan is written.
@@ -129,57 +128,110 @@ func (c *Cache) warnIfOpen(log *slog.Logger) {
 // written down, or that was built for another key, is never returned: TensorRT
 // trusts what it is given. Where there is none, the error is a [MissingError].
 func (c *Cache) Get(key Key) ([]byte, Entry, error) {
-	missing := func(err error) ([]byte, Entry, error) {
-		return nil, Entry{}, &MissingError{Dir: c.dir, Key: key, Err: err}
-	}
-	entry, err := c.entry(key.name())
+	plan, entry, err := c.read(key)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return missing(nil)
+	case err == nil:
+		return plan, entry, nil
 	case errors.Is(err, fs.ErrPermission):
 		return nil, Entry{}, &CacheError{err}
-	case err != nil:
-		return missing(err)
-	case entry.Key != key:
-		return missing(fmt.Errorf("%s was built for something else", key.name()+entrySuffix))
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
 	}
-	path := c.path(key.name(), planSuffix)
-	plan, err := os.ReadFile(path)
+	return nil, Entry{}, &MissingError{Dir: c.dir, Key: key, Err: err}
+}
+
+func (c *Cache) read(key Key) ([]byte, Entry, error) {
+	path := c.path(key.name())
+	file, reader, entry, err := openEntry(path)
 	if err != nil {
-		return missing(err)
+		return nil, Entry{}, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if entry.Key != key {
+		return nil, Entry{}, fmt.Errorf("%s was built for something else", path)
+	}
+	plan := make([]byte, entry.Plan.Bytes)
+	if _, err := io.ReadFull(reader, plan); err != nil {
+		return nil, Entry{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if found := digest(plan); found != entry.Plan.SHA256 {
-		return missing(fmt.Errorf("%s: expected SHA-256 %s, found %s: it is damaged", path, entry.Plan.SHA256, found))
+		return nil, Entry{}, fmt.Errorf("%s: expected SHA-256 %s, found %s: it is damaged", path, entry.Plan.SHA256, found)
 	}
 	return plan, entry, nil
 }
 
-// Put writes a plan, or replaces one. It is durable when Put returns.
-func (c *Cache) Put(entry Entry, plan []byte) error {
-	entry.Plan = planFile{SHA256: digest(plan), Bytes: int64(len(plan))}
-	document, err := json.MarshalIndent(struct {
+// openEntry reads what is written down about a plan; the reader has the plan. The file is
+// the caller's to close.
+func openEntry(path string) (file *os.File, reader *bufio.Reader, entry Entry, err error) {
+	if file, err = os.Open(path); err != nil {
+		return nil, nil, Entry{}, err
+	}
+	defer func() {
+		if err != nil {
+			file.Close() //nolint:errcheck // it was only read
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+	}()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, Entry{}, err
+	}
+	reader = bufio.NewReaderSize(file, maxHeader)
+	header, err := reader.ReadSlice('\n')
+	if err != nil {
+		return nil, nil, Entry{}, fmt.Errorf("expected a line of JSON before the plan (%w): it is damaged", err)
+	}
+	var document struct {
 		Schema string `json:"schema"`
 		Entry
-	}{entrySchema, entry}, "", "  ")
+	}
+	if err := json.Unmarshal(header, &document); err != nil {
+		return nil, nil, Entry{}, fmt.Errorf("%w: it is damaged", err)
+	}
+	if document.Schema != entrySchema {
+		return nil, nil, Entry{}, fmt.Errorf("schema: expected %s, found %q; it is from another version of gladd", entrySchema, document.Schema)
+	}
+	if want, found := document.Entry.Plan.Bytes, info.Size()-int64(len(header)); found != want {
+		return nil, nil, Entry{}, fmt.Errorf("expected a plan of %d bytes, found %d: it is damaged", want, found)
+	}
+	return file, reader, document.Entry, nil
+}
+
+// Put writes a plan, or replaces one. Its content is on the disk when Put returns.
+func (c *Cache) Put(entry Entry, plan []byte) error {
+	entry.Plan = contentOf(plan)
+	header, err := json.Marshal(struct {
+		Schema string `json:"schema"`
+		Entry
+	}{entrySchema, entry})
 	if err != nil {
 		return fmt.Errorf("engine cache %s: %w", c.dir, err)
 	}
-	// The plan first: an entry without its plan would be an error, a plan without
-	// an entry is only waste, which Prune removes.
-	name := entry.Key.name()
-	if err := c.write(name+planSuffix, plan); err != nil {
-		return err
-	}
-	return c.write(name+entrySuffix, append(document, '\n'))
+	return c.write(entry.Key.name()+planSuffix, append(header, '\n'), plan)
 }
 
-// Drop forgets the plan for a key.
-func (c *Cache) Drop(key Key) error {
-	// The entry first: see Put.
-	for _, suffix := range []string{entrySuffix, planSuffix} {
-		if err := os.Remove(c.path(key.name(), suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return &CacheError{err}
-		}
+func contentOf(plan []byte) planContent {
+	return planContent{SHA256: digest(plan), Bytes: int64(len(plan))}
+}
+
+// Drop forgets a plan, unless another was put in its place meanwhile. Nobody builds
+// while it does.
+func (c *Cache) Drop(ctx context.Context, entry Entry) error {
+	unlock, err := c.Lock(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	path := c.path(entry.Key.name())
+	file, _, found, err := openEntry(path)
+	if err == nil {
+		file.Close() //nolint:errcheck // it was only read
+	}
+	if err == nil && found.Plan.SHA256 != entry.Plan.SHA256 || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.Remove(path); err != nil {
+		return &CacheError{err}
 	}
 	return nil
 }
@@ -196,15 +248,15 @@ func (c *Cache) List() (entries []Entry, err error) {
 	}
 	var errs []error
 	for _, file := range files {
-		name, isEntry := strings.CutSuffix(file.Name(), entrySuffix)
-		if !isEntry {
+		if !strings.HasSuffix(file.Name(), planSuffix) || !ours(file.Name()) {
 			continue
 		}
-		entry, err := c.entry(name)
+		opened, _, entry, err := openEntry(filepath.Join(c.dir, file.Name()))
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		opened.Close() //nolint:errcheck // it was only read
 		entries = append(entries, entry)
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int {
@@ -214,176 +266,7 @@ func (c *Cache) List() (entries []Entry, err error) {
 	return entries, errors.Join(errs...)
 }
 
-// Prune removes all plans but those to keep, what was left of builds that were
-// cut off, and what belongs to no entry. It returns the bytes that it freed.
-// Nobody builds meanwhile.
-func (c *Cache) Prune(ctx context.Context, keep []Key) (freed int64, err error) {
-	if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	unlock, err := c.Lock(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	kept := map[string]bool{lockName: true}
-	for _, key := range keep {
-		kept[key.name()+planSuffix], kept[key.name()+entrySuffix] = true, true
-		kept[timingName(key)] = true
-	}
-	files, err := os.ReadDir(c.dir)
-	if err != nil {
-		return 0, &CacheError{err}
-	}
-	var errs []error
-	for _, file := range files {
-		if kept[file.Name()] || !ours(file.Name()) {
-			continue
-		}
-		path := filepath.Join(c.dir, file.Name())
-		size := sizeOf(path)
-		if err := os.RemoveAll(path); err != nil {
-			errs = append(errs, &CacheError{err})
-			continue
-		}
-		freed += size
-	}
-	return freed, errors.Join(errs...)
-}
-
-// ours says that a file, or the folder of a graph that was being converted, was
-// written by a cache: nothing else in the folder is touched.
-func ours(name string) bool { return ourNames.MatchString(name) }
-
-var ourNames = regexp.MustCompile(`^([0-9a-f]{32}\.(plan|json|timing)(\.[0-9]+\.part)?|convert-[a-z_]+\.[0-9]+\.part)$`)
-
-// sizeOf a file, or of all files in a folder; what cannot be read counts nothing.
-func sizeOf(path string) (size int64) {
-	filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error { //nolint:errcheck // as said
-		if err == nil && entry.Type().IsRegular() {
-			if info, err := entry.Info(); err == nil {
-				size += info.Size()
-			}
-		}
-		return nil
-	})
-	return size
-}
-
-// Lock waits until nobody else builds; waiting is called once where there is
-// somebody. The lock ends with unlock or with the process.
-func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err error) {
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return nil, &CacheError{err}
-	}
-	path := filepath.Join(c.dir, lockName)
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if errors.Is(err, fs.ErrPermission) {
-		file, err = os.Open(path) // another user's; a lock needs no right to write
-	}
-	if err != nil {
-		return nil, &CacheError{err}
-	}
-	for told := false; ; told = true {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close()
-			return nil, &CacheError{fmt.Errorf("lock %s: %w", file.Name(), err)}
-		}
-		if !told && waiting != nil {
-			waiting()
-		}
-		select {
-		case <-ctx.Done():
-			file.Close()
-			return nil, fmt.Errorf("engine cache %s: another gladd builds engines: %w", c.dir, ctx.Err())
-		case <-time.After(lockPoll):
-		}
-	}
-}
-
-// Timing returns what earlier builds measured on a GPU, nil where none did. It
-// makes the next build quicker and more alike.
-func (c *Cache) Timing(key Key) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(c.dir, timingName(key)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return data, err
-}
-
-// PutTiming replaces what builds measured.
-func (c *Cache) PutTiming(key Key, data []byte) error { return c.write(timingName(key), data) }
-
-// timingName is the same for all keys of one GPU and one TensorRT.
-func timingName(key Key) string {
-	key = Key{TensorRT: key.TensorRT, GPU: key.GPU, ComputeMajor: key.ComputeMajor, ComputeMinor: key.ComputeMinor, Multiprocessors: key.Multiprocessors}
-	return key.name() + timingSuffix
-}
-
-func (c *Cache) path(name, suffix string) string { return filepath.Join(c.dir, name+suffix) }
-
-// entry reads what is written down about a plan.
-func (c *Cache) entry(name string) (Entry, error) {
-	path := c.path(name, entrySuffix)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Entry{}, err
-	}
-	var document struct {
-		Schema string `json:"schema"`
-		Entry
-	}
-	if err := json.Unmarshal(data, &document); err != nil {
-		return Entry{}, fmt.Errorf("%s: %w", path, err)
-	}
-	if document.Schema != entrySchema {
-		return Entry{}, fmt.Errorf("%s: schema: expected %s, found %q; it is from another version of gladd", path, entrySchema, document.Schema)
-	}
-	return document.Entry, nil
-}
-
-// write makes a file appear whole, with its content on the disk.
-func (c *Cache) write(name string, data []byte) (err error) {
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return &CacheError{err}
-	}
-	part, err := os.CreateTemp(c.dir, name+".*"+partSuffix)
-	if err != nil {
-		return &CacheError{err}
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(part.Name()) //nolint:errcheck // the first error counts
-			err = &CacheError{fmt.Errorf("write %s: %w", filepath.Join(c.dir, name), err)}
-		}
-	}()
-	_, err = part.Write(data)
-	if err == nil {
-		err = part.Chmod(0o644)
-	}
-	if err == nil {
-		err = part.Sync()
-	}
-	if err = errors.Join(err, part.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(part.Name(), filepath.Join(c.dir, name)); err != nil {
-		return err
-	}
-	return syncDir(c.dir)
-}
-
-func syncDir(dir string) error {
-	opened, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(opened.Sync(), opened.Close())
-}
+func (c *Cache) path(name string) string { return filepath.Join(c.dir, name+planSuffix) }
 
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,47 +72,110 @@ func TestPlansServeTheirKeyOnly(t *testing.T) {
 }
 
 func TestDamagedPlansAreNeverReturned(t *testing.T) {
-	name := testKey().name()
+	name := testKey().name() + planSuffix
 	other := testKey()
 	other.GPU = "another"
 	for title, c := range map[string]struct {
-		damage func(t *testing.T, dir string)
+		damage func(file string) string
 		want   string
 	}{
-		"flipped bit": {func(t *testing.T, dir string) { write(t, dir, name+planSuffix, "plaN") }, "it is damaged"},
-		"cut off":     {func(t *testing.T, dir string) { write(t, dir, name+planSuffix, "pl") }, "it is damaged"},
-		"plan gone": {func(t *testing.T, dir string) {
-			if err := os.Remove(filepath.Join(dir, name+planSuffix)); err != nil {
-				t.Fatal(err)
-			}
-		}, "no such file"},
-		"entry is no JSON": {func(t *testing.T, dir string) { write(t, dir, name+entrySuffix, "{") }, "unexpected end of JSON"},
-		"other schema":     {func(t *testing.T, dir string) { write(t, dir, name+entrySuffix, `{"schema":"gladd.engine/v9"}`) }, "another version of gladd"},
-		"files of another key under this name": {func(t *testing.T, dir string) {
-			for _, suffix := range []string{planSuffix, entrySuffix} {
-				data, err := os.ReadFile(filepath.Join(dir, other.name()+suffix))
-				if err != nil {
-					t.Fatal(err)
-				}
-				write(t, dir, name+suffix, string(data))
-			}
-		}, "built for something else"},
+		"flipped bit":      {func(file string) string { return strings.TrimSuffix(file, "plan") + "plaN" }, "it is damaged"},
+		"cut off":          {func(file string) string { return strings.TrimSuffix(file, "an") }, "expected a plan of 4 bytes, found 2: it is damaged"},
+		"too long":         {func(file string) string { return file + "!" }, "expected a plan of 4 bytes, found 5: it is damaged"},
+		"empty":            {func(string) string { return "" }, "expected a line of JSON before the plan (EOF): it is damaged"},
+		"no line":          {func(string) string { return strings.Repeat("x", 2*maxHeader) }, "expected a line of JSON"},
+		"entry is no JSON": {func(string) string { return "{\nplan" }, "unexpected end of JSON"},
+		"other schema":     {func(string) string { return `{"schema":"gladd.engine/v9"}` + "\nplan" }, "another version of gladd"},
+		"a size of none":   {func(file string) string { return strings.Replace(file, `"bytes":4`, `"bytes":-4`, 1) }, "expected a plan of -4 bytes"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			cache := NewCache(t.TempDir())
 			put(t, cache, testKey(), "plan")
 			put(t, cache, other, "plan of another")
-			c.damage(t, cache.Dir())
-			plan, _, err := cache.Get(testKey())
-			var missing *MissingError
-			if plan != nil || !errors.As(err, &missing) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("expected %q, found %q, %v", c.want, plan, err)
-			}
+			write(t, cache.Dir(), name, c.damage(read(t, cache.Dir(), name)))
+			checkDamaged(t, cache, c.want)
 			put(t, cache, testKey(), "built again")
 			if plan, _, err := cache.Get(testKey()); string(plan) != "built again" {
 				t.Errorf("after a new build: found %q, %v", plan, err)
 			}
 		})
+	}
+	t.Run("another key's file under this name", func(t *testing.T) {
+		cache := NewCache(t.TempDir())
+		put(t, cache, other, "plan of another")
+		write(t, cache.Dir(), name, read(t, cache.Dir(), other.name()+planSuffix))
+		checkDamaged(t, cache, "built for something else")
+	})
+}
+
+func checkDamaged(t *testing.T, cache *Cache, want string) {
+	t.Helper()
+	plan, _, err := cache.Get(testKey())
+	var missing *MissingError
+	if plan != nil || !errors.As(err, &missing) || !strings.Contains(err.Error(), want) {
+		t.Errorf("expected %q, found %q, %v", want, plan, err)
+	}
+}
+
+// Who reads while another puts a plan finds the old one or the new one, whole.
+func TestReadersSeeWholePlans(t *testing.T) {
+	cache := NewCache(t.TempDir())
+	plans := []string{strings.Repeat("a", 1<<18), strings.Repeat("b", 1<<17)}
+	put(t, cache, testKey(), plans[0])
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 100 {
+			put(t, cache, testKey(), plans[i%2])
+		}
+	}()
+	for reading := true; reading; {
+		plan, _, err := cache.Get(testKey())
+		if err != nil || !slices.Contains(plans, string(plan)) {
+			t.Fatalf("expected one of the plans, found %.10q... of %d bytes, %v", plan, len(plan), err)
+		}
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+	}
+}
+
+// A plan that was built in the place of a useless one is not dropped for it.
+func TestDropLeavesWhatIsNewer(t *testing.T) {
+	cache := NewCache(t.TempDir())
+	put(t, cache, testKey(), "useless")
+	_, useless, err := cache.Get(testKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := cache.Lock(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := cache.Drop(ctx, useless); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another builds: expected to wait, found %v", err)
+	}
+	put(t, cache, testKey(), "built meanwhile")
+	unlock()
+	if err := cache.Drop(t.Context(), useless); err != nil {
+		t.Error(err)
+	}
+	plan, newer, err := cache.Get(testKey())
+	if string(plan) != "built meanwhile" {
+		t.Errorf("expected the newer plan, found %q, %v", plan, err)
+	}
+	for range 2 {
+		if err := cache.Drop(t.Context(), newer); err != nil {
+			t.Error(err)
+		}
+	}
+	var missing *MissingError
+	if _, _, err := cache.Get(testKey()); !errors.As(err, &missing) || missing.Err != nil {
+		t.Errorf("expected no plan, found %v", err)
 	}
 }
 
@@ -127,9 +191,9 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(t, dir, other.name()+".plan.12.part", "half a plan")
-	write(t, dir, strings.Repeat("0", 32)+".plan", "of no entry")
-	for _, name := range []string{"README", "model.plan", "notes.json", "backup.part"} {
+	write(t, dir, "."+other.name()+".engine12", "half a plan")
+	write(t, dir, strings.Repeat("0", 32)+".engine", "no entry")
+	for _, name := range []string{"README", "model.engine", "notes.json", "backup.part"} {
 		write(t, dir, name, "the administrator's")
 	}
 	converting := filepath.Join(dir, "convert-unet.77.part")
@@ -141,7 +205,7 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := int64(len("old plan") + len("times") + len("half a plan") + len("of no entry") + len("gigabytes")); freed <= want {
+	if want := int64(len("old plan") + len("times") + len("half a plan") + len("no entry") + len("gigabytes")); freed <= want {
 		t.Errorf("expected more than %d bytes freed (and the entry's), found %d", want, freed)
 	}
 	files, err := os.ReadDir(dir)
@@ -152,7 +216,7 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	for _, file := range files {
 		left = append(left, file.Name())
 	}
-	want := []string{"README", "model.plan", "notes.json", "backup.part", testKey().name() + planSuffix, testKey().name() + entrySuffix, timingName(testKey()), lockName}
+	want := []string{"README", "model.engine", "notes.json", "backup.part", testKey().name() + planSuffix, timingName(testKey()), lockName}
 	if len(left) != len(want) {
 		t.Errorf("expected %v, found %v", want, left)
 	}
@@ -201,6 +265,15 @@ func TestFolderThatCannotBeWritten(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("expected an error that names %s, found %v", file, err)
 	}
+}
+
+func read(t *testing.T, dir, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 func write(t *testing.T, dir, name, content string) {

@@ -80,11 +80,11 @@ func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (*loaded, er
 func (l *loaded) fill(ctx context.Context) error {
 	device := l.backend.device
 	for _, name := range engines.GraphNames {
-		plan, _, err := l.backend.cache.Get(l.backend.Key(l.bundle, name))
+		plan, entry, err := l.backend.plan(l.backend.Key(l.bundle, name))
 		if err != nil {
 			return err
 		}
-		err = device.DoWithin(ctx, "load the engine of "+string(name), readyTimeout, func(*cuda.Thread) error { return l.add(name, plan) })
+		err = device.DoWithin(ctx, "load the engine of "+string(name), readyTimeout, func(*cuda.Thread) error { return l.add(name, entry, plan) })
 		if err != nil {
 			return err
 		}
@@ -98,12 +98,12 @@ func (l *loaded) fill(ctx context.Context) error {
 }
 
 // add loads an engine and checks what it takes and gives.
-func (l *loaded) add(name engines.GraphName, plan []byte) error {
+func (l *loaded) add(name engines.GraphName, entry Entry, plan []byte) error {
 	graph := l.bundle.Graph(name)
 	engine, err := l.backend.runtime.Deserialize(plan)
 	var refused *trt.PlanError
 	if errors.As(err, &refused) && (refused.Reason == trt.ReasonVersion || refused.Reason == trt.ReasonGPU || refused.Reason == trt.ReasonCorrupt) {
-		return &planRefusedError{graph, name, refused}
+		return &planRefusedError{graph, name, entry, refused}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: engine of %s: %w", graph.Path, name, err)
