@@ -53,6 +53,8 @@ func TestEngines(t *testing.T) {
 	}
 	expect("within 5 %: TensorRT 10.3.0", 0, "verify", "--bundle", bundle)
 	expect("differ from ONNX Runtime by more than", 1, "verify", "--bundle", bundle, "--tolerance", "1e-7")
+	expect("predict noise at 256, class right", 0, "verify", "--bundle", enginetest.Micro(t))
+	expect("MB freed", 0, "prune", "--bundle", bundle)
 
 	// A plan that was damaged is built again before it is used.
 	plans, err := filepath.Glob(filepath.Join(cache, "*.engine"))

@@ -67,25 +67,34 @@ func (s Schedule) trajectory(d Denoise) (start noiseLevel, steps []step, final n
 	case d.NoiseStep < 0 || d.NoiseStep >= s.TrainTimesteps:
 		return start, nil, final, fmt.Errorf("noise step: expected 0 to %d, found %d", s.TrainTimesteps-1, d.NoiseStep)
 	}
-	ratio := d.Step / d.InferenceSteps
-	if first := ratio*(d.InferenceSteps-1) + s.StepsOffset; s.StepsOffset < 0 || first >= s.TrainTimesteps {
+	timesteps := s.Timesteps(d)
+	if first := timesteps[0]; s.StepsOffset < 0 || first >= s.TrainTimesteps {
 		return start, nil, final, fmt.Errorf("first timestep: expected at most %d, found %d (step %d, %d inference steps, offset %d)",
 			s.TrainTimesteps-1, first, d.Step, d.InferenceSteps, s.StepsOffset)
 	}
 
 	alphaBars := s.alphaBars()
-	for i := d.InferenceSteps - 1; i >= 0; i-- {
-		timestep := ratio*i + s.StepsOffset
+	for _, timestep := range timesteps {
 		steps = append(steps, step{timestep: timestep, at: newNoiseLevel(alphaBars[timestep])})
 	}
 	final = newNoiseLevel(alphaBars[0])
 	if s.SetAlphaToOne {
 		final = newNoiseLevel(1)
 	}
-	if previous := s.StepsOffset - ratio; previous >= 0 {
+	if previous := s.StepsOffset - d.Step/d.InferenceSteps; previous >= 0 {
 		final = newNoiseLevel(alphaBars[previous])
 	}
 	return newNoiseLevel(alphaBars[d.NoiseStep]), steps, final, nil
+}
+
+// Timesteps of inference, in the order in which they are taken. There must be an
+// inference step.
+func (s Schedule) Timesteps(d Denoise) []int {
+	timesteps := make([]int, d.InferenceSteps)
+	for i := range timesteps {
+		timesteps[i] = d.Step/d.InferenceSteps*(d.InferenceSteps-1-i) + s.StepsOffset
+	}
+	return timesteps
 }
 
 // addNoise is the forward process: x = sqrt(alphaBar) z + sqrt(1-alphaBar) n.
