@@ -141,14 +141,15 @@ func TestBenchOnTensorRT(t *testing.T) {
 	withGPU(t)
 	report := filepath.Join(t.TempDir(), "report.json")
 	code, stdout, stderr := gladd(t, "bench", "--backend", "tensorrt", "--bundle", enginetest.TinyA(t), "--data", labelled(t, 1, 1), "--parts", "0", "--json", report)
-	if code != 0 || !strings.Contains(stdout, "On the GPU, ms, and beside the engines alone") || !strings.Contains(stdout, "memory in use, GB") {
+	if code != 0 || !strings.Contains(stdout, "by events, at most 1.02  end to end, at most 1.05") || !strings.Contains(stdout, "memory in use, GB") {
 		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	var found bench.Report
 	if err := json.Unmarshal(enginetest.ReadFile(t, report), &found); err != nil {
 		t.Fatal(err)
 	}
-	if found.Machine.Precision != "fp16" || found.GPU == nil || len(found.GPU.Calls) != 5 || found.GPU.Calls[2].Call != "compare" || found.GPU.Calls[2].Whole <= 0 {
+	if found.Machine.Precision != "fp16" || found.GPU == nil || len(found.GPU.Calls) != 5 || found.GPU.Calls[2].Call != "compare" || found.GPU.Calls[2].Whole <= 0 ||
+		found.GPU.Calls[2].EndToEnd <= 0 || found.GPU.Bars != (bench.Bars{Events: 1.02, EndToEnd: 1.05}) {
 		t.Errorf("found %+v, %+v", found.Machine, found.GPU)
 	}
 }

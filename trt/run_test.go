@@ -3,6 +3,7 @@
 package trt
 
 import (
+	"errors"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -205,6 +206,39 @@ func TestSteadyCallsAllocateNothing(t *testing.T) {
 		// A leak of a hundred bytes in each of four calls would be 4 MB.
 		if grown := residentBytes(t) - before; grown > 3<<20 && !sanitized {
 			t.Errorf("10,000 steps took %d bytes of memory", grown)
+		}
+	})
+}
+
+// The bare loop does what as many calls do.
+func TestRepeat(t *testing.T) {
+	eachFake(t, func(t *testing.T, library *Library) {
+		network := trttest.Graph("Sqrt", -1, 3)
+		first, second := load(t, library, network, atBatches(network, 1, 2, 4)), load(t, library, network, atBatches(network, 1, 2, 4))
+		// Each computes where it reads.
+		numbers := [2][]float32{{256, 1, 0}, {0, 1 << 16, 1}}
+		for i, l := range []loaded{first, second} {
+			address := device(t, numbers[i], 1)
+			if err := errors.Join(l.context.SetInputShape("in", []int64{1, 3}), l.context.SetAddress("in", address), l.context.SetAddress("out", address)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Repeat([]*Context{first.context, second.context}, 0, 3); err != nil {
+			t.Fatal(err)
+		}
+		if want := [2][]float32{{2, 1, 0}, {0, 4, 1}}; !slices.Equal(numbers[0], want[0]) || !slices.Equal(numbers[1], want[1]) {
+			t.Errorf("three roots: want %v, found %v", want, numbers)
+		}
+		if err := Repeat(nil, 0, 7); err != nil {
+			t.Error(err)
+		}
+		trttest.Fault(t, "enqueueV3=trail")
+		checkCall(t, Repeat([]*Context{first.context}, 0, 1), CallError{Call: "enqueueV3", Cause: "the true cause"})
+		if err := second.context.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Repeat([]*Context{first.context, second.context}, 0, 1); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed context: found %v", err)
 		}
 	})
 }

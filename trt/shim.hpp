@@ -118,5 +118,5 @@ void *make_logger(gladd_trt_log *log) { return new (std::nothrow) Logger(log); }
 
 extern "C" const gladd_trt_shim GLADD_TRT_TABLE = {
 	make_logger, build, runtime, engine, engine_info, engine_tensor, engine_range, context, set_profile, set_memory,
-	set_shape, set_address, shape, enqueue, free_object<IRuntime>, free_object<ICudaEngine>, free_object<Context>,
+	set_shape, set_address, shape, enqueue, repeat, free_object<IRuntime>, free_object<ICudaEngine>, free_object<Context>,
 };

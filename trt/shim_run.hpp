@@ -161,6 +161,22 @@ int enqueue(const gladd_trt_library *library, void *context, uintptr_t stream, g
 	});
 }
 
+// repeat enqueues some contexts one after the other, so many times: the least that can be
+// done, which what gladd does around each call is measured against.
+int repeat(const gladd_trt_library *library, void **contexts, int count, uintptr_t stream, int rounds, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		cudaStream_t queue = to_stream(stream);
+		for (int round = 0; round < rounds; round++) {
+			for (int i = 0; i < count; i++) {
+				if (!execution_of(contexts[i]).enqueueV3(queue)) {
+					return "enqueueV3";
+				}
+			}
+		}
+		return nullptr;
+	});
+}
+
 template <typename T> int free_object(const gladd_trt_library *library, void *object, gladd_trt_failure *failure) {
 	return call(library->log, failure, [&](Collector &) -> const char * {
 		delete as<T>(object);

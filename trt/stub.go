@@ -85,3 +85,6 @@ func (*Context) Enqueue(uintptr) error { return &LibraryError{Err: errNotBuilt} 
 
 // Close does nothing.
 func (*Context) Close() error { return nil }
+
+// Repeat returns a [LibraryError].
+func Repeat([]*Context, uintptr, int) error { return &LibraryError{Err: errNotBuilt} }

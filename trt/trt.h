@@ -147,6 +147,7 @@ struct gladd_trt_shim {
 	int (*set_address)(const gladd_trt_library *library, void *context, const char *name, uintptr_t address, gladd_trt_failure *failure);
 	int (*shape)(const gladd_trt_library *library, void *context, const char *name, int64_t *shape, int *dims, gladd_trt_failure *failure);
 	int (*enqueue)(const gladd_trt_library *library, void *context, uintptr_t stream, gladd_trt_failure *failure);
+	int (*repeat)(const gladd_trt_library *library, void **contexts, int count, uintptr_t stream, int rounds, gladd_trt_failure *failure);
 	int (*free_runtime)(const gladd_trt_library *library, void *runtime, gladd_trt_failure *failure);
 	int (*free_engine)(const gladd_trt_library *library, void *engine, gladd_trt_failure *failure);
 	int (*free_context)(const gladd_trt_library *library, void *context, gladd_trt_failure *failure);
@@ -182,6 +183,8 @@ GLADD_TRT_CALL(set_address, (GLADD_TRT_LIBRARY, void *context, const char *name,
 GLADD_TRT_CALL(shape, (GLADD_TRT_LIBRARY, void *context, const char *name, int64_t *shape, int *dims, gladd_trt_failure *failure),
 	context, name, shape, dims)
 GLADD_TRT_CALL(enqueue, (GLADD_TRT_LIBRARY, void *context, uintptr_t stream, gladd_trt_failure *failure), context, stream)
+GLADD_TRT_CALL(repeat, (GLADD_TRT_LIBRARY, void **contexts, int count, uintptr_t stream, int rounds, gladd_trt_failure *failure),
+	contexts, count, stream, rounds)
 GLADD_TRT_CALL(free_runtime, (GLADD_TRT_LIBRARY, void *runtime, gladd_trt_failure *failure), runtime)
 GLADD_TRT_CALL(free_engine, (GLADD_TRT_LIBRARY, void *engine, gladd_trt_failure *failure), engine)
 GLADD_TRT_CALL(free_context, (GLADD_TRT_LIBRARY, void *context, gladd_trt_failure *failure), context)

@@ -5,6 +5,7 @@ package tensorrt
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -171,16 +172,44 @@ func TestManyCalls(t *testing.T) {
 
 // What the figures are is for a GPU to say; that every way runs shows here.
 func TestOverheads(t *testing.T) {
-	box := newBox(t, trttest.V10_3)
-	networks := box.open(t, box.backend(t), enginetest.Micro(t))
-	found, memory, err := networks.Overheads(t.Context(), 3)
-	if err != nil || len(found) != len(routineCalls) || memory.Total != 1<<30 || memory.Free == 0 || memory.Free >= memory.Total {
-		t.Fatalf("found %+v, %+v, %v", found, memory, err)
+	for name, plain := range map[string]bool{"CUDA graphs": false, "one by one": true} {
+		t.Run(name, func(t *testing.T) {
+			box := newBox(t, trttest.V10_3)
+			box.options.PlainLaunches = plain
+			networks := box.open(t, box.backend(t), enginetest.Micro(t))
+			found, memory, err := networks.Overheads(t.Context(), 3)
+			if err != nil || len(found) != len(routineCalls) || memory.Total != 1<<30 || memory.Free == 0 || memory.Free >= memory.Total {
+				t.Fatalf("found %+v, %+v, %v", found, memory, err)
+			}
+			for i, each := range found {
+				if each.Call != routineCalls[i] || min(each.Whole, each.Bare, each.Copies, each.Plain) <= 0 || (each.Graph == 0) != plain {
+					t.Errorf("found %+v", each)
+				}
+			}
+		})
 	}
-	for i, each := range found {
-		if each.Call != routineCalls[i] || each.Whole <= 0 || each.Bare < 0 || each.Graph < 0 {
-			t.Errorf("found %+v", each)
-		}
+}
+
+func TestBars(t *testing.T) {
+	alone := Overhead{Bare: 8, Copies: 2, Plain: 10.1, Whole: 10.4}
+	for name, test := range map[string]struct {
+		change        func(*Overhead)
+		events, whole float64
+		passes        bool
+	}{
+		"within both":            {func(*Overhead) {}, 1.01, 1.04, true},
+		"slower by events":       {func(o *Overhead) { o.Plain = 10.3 }, 1.03, 1.04, false},
+		"slower from outside":    {func(o *Overhead) { o.Whole = 10.6 }, 1.01, 1.06, false},
+		"its CUDA graph counts":  {func(o *Overhead) { o.Graph = 10.3 }, 1.03, 1.04, false},
+		"and may be the quicker": {func(o *Overhead) { o.Plain, o.Graph = 12, 9 }, 0.9, 1.04, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := alone
+			test.change(&o)
+			if math.Abs(o.Events()-test.events) > 1e-9 || math.Abs(o.EndToEnd()-test.whole) > 1e-9 || o.Passes() != test.passes {
+				t.Errorf("expected %v, %v and %t, found %v, %v and %t", test.events, test.whole, test.passes, o.Events(), o.EndToEnd(), o.Passes())
+			}
+		})
 	}
 }
 

@@ -2,29 +2,59 @@ package tensorrt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"gladd/engines"
+	"gladd/trt"
 	"gladd/trt/cuda"
 )
 
-// Overhead is what a call for one part costs around its engines, in milliseconds,
-// the median of many. The first three are measured by the GPU's own clock (CUDA
-// events), the last from outside.
+// Overhead is what a call for one part costs around its engines, in milliseconds:
+// medians. All but the last are measured by the GPU's own clock (CUDA events), many
+// of a kind in a row.
 type Overhead struct {
-	Call  string
-	Bare  float64 // the engines alone, enqueued one after the other
-	Graph float64 // as CUDA graph, with the copies to and from the GPU; 0: there is none
-	Plain float64 // engine by engine, with the copies
-	Whole float64 // the call of [engines.Networks], as the pipeline makes it
+	Call   string
+	Bare   float64 // the engines alone, enqueued by a loop in C
+	Copies float64 // to and from the GPU, alone
+	Graph  float64 // as CUDA graph, with the copies; 0: there is none
+	Plain  float64 // engine by engine, with the copies
+	Whole  float64 // the call of [engines.Networks], as the pipeline makes it, from outside
 }
+
+// The most that a call may take beside its engines and copies alone: as the GPU's
+// clock sees it, and from outside.
+const (
+	BarEvents = 1.02
+	BarWhole  = 1.05
+)
+
+// Events is what the call takes on the GPU, the way that it is run, as a share of its
+// engines and copies alone.
+func (o Overhead) Events() float64 {
+	if o.Graph > 0 {
+		return o.Graph / (o.Bare + o.Copies)
+	}
+	return o.Plain / (o.Bare + o.Copies)
+}
+
+// EndToEnd is what the call takes from outside, as a share of its engines and copies
+// alone.
+func (o Overhead) EndToEnd() float64 { return o.Whole / (o.Bare + o.Copies) }
+
+// Passes says whether both are within their bars.
+func (o Overhead) Passes() bool { return o.Events() <= BarEvents && o.EndToEnd() <= BarWhole }
 
 // Memory is the GPU's, in bytes.
 type Memory struct{ Free, Total uint64 }
 
-// Overheads measures all calls, so many times each.
+// inARow is how many of a kind are measured together, so that the time which the first
+// one's launch takes does not count.
+const inARow = 10
+
+// Overheads measures all calls, so many times each, rounded up to whole rows.
 func (n *Networks) Overheads(ctx context.Context, rounds int) ([]Overhead, Memory, error) {
 	var all []Overhead
 	var memory Memory
@@ -68,58 +98,62 @@ func (l *loaded) measure(thread *cuda.Thread, measured *Overhead, rounds int) er
 		return err
 	}
 	defer end.Free() //nolint:errcheck // as above
-	timed := func(run func() error) (float64, error) {
-		if err := begin.Record(l.stream); err != nil {
-			return 0, err
+	repeated := func(run func() error) func() error {
+		return func() error {
+			for range inARow {
+				if err := run(); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
-		if err := run(); err != nil {
-			return 0, err
-		}
-		if err := end.Record(l.stream); err != nil {
-			return 0, err
-		}
-		if err := end.Synchronize(); err != nil {
-			return 0, err
-		}
-		return end.ElapsedMilliseconds(begin)
 	}
 	ways := []struct {
 		median *float64
 		run    func() error
 	}{
-		{&measured.Bare, func() error {
-			for _, context := range routine.engines {
-				if err := context.Enqueue(l.stream.Handle()); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-		{&measured.Plain, func() error { return l.enqueue(thread, routine) }},
+		{&measured.Bare, func() error { return trt.Repeat(routine.engines, l.stream.Handle(), inARow) }},
+		{&measured.Copies, repeated(func() error { return errors.Join(l.upload(thread, routine), l.download(thread, routine)) })},
+		{&measured.Plain, repeated(func() error { return l.enqueue(thread, routine) })},
+		{&measured.Graph, repeated(func() error { return routine.graph.Launch(l.stream) })},
 	}
-	if routine.graph != nil {
-		ways = append(ways, struct {
-			median *float64
-			run    func() error
-		}{&measured.Graph, func() error { return routine.graph.Launch(l.stream) }})
+	if routine.graph == nil {
+		ways = ways[:3]
 	}
 	times := make([][]float64, len(ways))
-	for round := range rounds {
+	for row := range (rounds + inARow - 1) / inARow {
 		for i := range ways {
-			if round%2 == 1 {
+			if row%2 == 1 {
 				i = len(ways) - 1 - i // what changes meanwhile changes all alike
 			}
-			took, err := timed(ways[i].run)
+			took, err := l.timed(begin, end, ways[i].run)
 			if err != nil {
 				return err
 			}
-			times[i] = append(times[i], took)
+			times[i] = append(times[i], took/inARow)
 		}
 	}
 	for i, way := range ways {
 		*way.median = median(times[i])
 	}
 	return nil
+}
+
+// timed is how long the GPU works on what is enqueued, in milliseconds.
+func (l *loaded) timed(begin, end *cuda.Event, enqueue func() error) (float64, error) {
+	if err := begin.Record(l.stream); err != nil {
+		return 0, err
+	}
+	if err := enqueue(); err != nil {
+		return 0, err
+	}
+	if err := end.Record(l.stream); err != nil {
+		return 0, err
+	}
+	if err := end.Synchronize(); err != nil {
+		return 0, err
+	}
+	return end.ElapsedMilliseconds(begin)
 }
 
 // whole measures a call from outside.

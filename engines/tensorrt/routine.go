@@ -196,17 +196,28 @@ func (l *loaded) finish(launched error) error {
 
 // enqueue puts a routine's work into the stream.
 func (l *loaded) enqueue(thread *cuda.Thread, r *routine) error {
-	for _, up := range r.uploads {
-		offset := up.from * up.tensor.sample
-		if err := thread.CopyToDevice(up.tensor.device, offset, up.tensor.host, offset, up.bytes(), l.stream); err != nil {
-			return err
-		}
+	if err := l.upload(thread, r); err != nil {
+		return err
 	}
 	for _, context := range r.engines {
 		if err := context.Enqueue(l.stream.Handle()); err != nil {
 			return err
 		}
 	}
+	return l.download(thread, r)
+}
+
+func (l *loaded) upload(thread *cuda.Thread, r *routine) error {
+	for _, up := range r.uploads {
+		offset := up.from * up.tensor.sample
+		if err := thread.CopyToDevice(up.tensor.device, offset, up.tensor.host, offset, up.bytes(), l.stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loaded) download(thread *cuda.Thread, r *routine) error {
 	for _, down := range r.downloads {
 		offset := down.from * down.tensor.sample
 		if err := thread.CopyToHost(down.tensor.host, offset, down.tensor.device, offset, down.bytes(), l.stream); err != nil {

@@ -69,15 +69,15 @@ func (r *Report) Write(out io.Writer) error {
 	}
 
 	if r.GPU != nil {
-		table.head("On the GPU, ms, and beside the engines alone", "engines alone", "CUDA graph", "one by one", "whole call")
+		table.head("On the GPU, ms", "engines alone", "copies alone", "CUDA graph", "one by one", "whole call",
+			fmt.Sprintf("by events, at most %.2f", r.GPU.Bars.Events), fmt.Sprintf("end to end, at most %.2f", r.GPU.Bars.EndToEnd))
 		for _, call := range r.GPU.Calls {
-			beside := func(ms float64) string {
-				if ms == 0 {
-					return "none"
-				}
-				return fmt.Sprintf("%.3f (%.3f)", ms, ms/call.Bare)
+			graph := "none"
+			if call.Graph > 0 {
+				graph = fmt.Sprintf("%.3f", call.Graph)
 			}
-			table.row(call.Call, fmt.Sprintf("%.3f", call.Bare), beside(call.Graph), beside(call.Plain), beside(call.Whole))
+			table.row(call.Call, fmt.Sprintf("%.3f", call.Bare), fmt.Sprintf("%.3f", call.Copies), graph, fmt.Sprintf("%.3f", call.Plain), fmt.Sprintf("%.3f", call.Whole),
+				within(call.Events, r.GPU.Bars.Events), within(call.EndToEnd, r.GPU.Bars.EndToEnd))
 		}
 		table.row("memory in use, GB", fmt.Sprintf("%.2f of %.2f", float64(r.GPU.Bytes-r.GPU.FreeBytes)/1e9, float64(r.GPU.Bytes)/1e9))
 	}
@@ -108,6 +108,14 @@ func each[T any](values []T, text func(T) string) []string {
 		texts = append(texts, text(value))
 	}
 	return texts
+}
+
+// within is a share of what is done alone, and whether it is within its bar.
+func within(share, bar float64) string {
+	if share <= bar {
+		return fmt.Sprintf("%.3f pass", share)
+	}
+	return fmt.Sprintf("%.3f miss", share)
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.4g %%", 100*share) }
