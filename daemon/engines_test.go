@@ -71,6 +71,25 @@ func TestEngines(t *testing.T) {
 	expect("no such folder", 2, "build", "--bundle", filepath.Join(cache, "nothing"))
 }
 
+// What is not here is told from what is here and does not work.
+func TestVersionNamesBackends(t *testing.T) {
+	expect := func(want string) {
+		t.Helper()
+		if code, stdout, stderr := gladd(t, "version"); code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("expected exit code 0 and %q, found %d: %s%s", want, code, stdout, stderr)
+		}
+	}
+	t.Setenv("GLADD_CUDA_LIBRARY", "/nowhere/libcuda.so.1")
+	expect("Backend       onnxruntime      here\nBackend       onnxruntime-cuda not here: no GPU build of ONNX Runtime is here\n" +
+		"Backend       tensorrt         not here: no NVIDIA driver is here\n")
+	withGPU(t)
+	expect("Backend       tensorrt         here\n")
+	t.Setenv("GLADD_TENSORRT_LIBRARY", "/dev/null")
+	expect("Backend       tensorrt         broken: TensorRT library /dev/null: ")
+	t.Setenv("GLADD_CUDA_LIBRARY", "/dev/null")
+	expect("Backend       tensorrt         broken: CUDA driver library: ")
+}
+
 // The program chooses TensorRT where it is, and a threshold that was learned on
 // another backend does not serve it.
 func TestInspectOnTensorRT(t *testing.T) {

@@ -21,8 +21,12 @@ type versionCommand struct {
 // Run prints the versions.
 func (c *versionCommand) Run(env *environment) error {
 	text := fmt.Sprintf("gladd         %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	for _, library := range app.Libraries(app.EngineOptions{ONNXRuntimeLibrary: c.OnnxruntimeLibrary, TensorRT: c.TensorRT.options(env)}) {
+	options := app.EngineOptions{ONNXRuntimeLibrary: c.OnnxruntimeLibrary, TensorRT: c.TensorRT.options(env)}
+	for _, library := range app.Libraries(options) {
 		text += fmt.Sprintf("%-13s %s\n", library.Name, library.Found)
+	}
+	for _, backend := range app.Backends(options) {
+		text += fmt.Sprintf("%-13s %-16s %s\n", "Backend", backend.Name, backend.Found)
 	}
 	_, err := io.WriteString(env.stdout, text)
 	return err

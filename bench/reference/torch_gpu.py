@@ -3,12 +3,14 @@
     out/training/env/bin/python bench/reference/torch_gpu.py --bundle DIR --json FILE
 
 The networks are built from the recipe in the bundle's provenance, so the bundle must be one of gladd-train's own
-networks. FP16 by autocast, a part at a time, the median of --rounds calls; the report is one that gpu_table.py reads.
+networks; others cannot be built, and the exit code is 3. FP16 by autocast, a part at a time, the median of --rounds
+calls; the report is one that gpu_table.py reads.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from gladd_training import graphs
 from gladd_training.networks.autoencoder import Autoencoder
 from gladd_training.networks.features import Vit
 from gladd_training.networks.unet import UNet
+
+CANNOT_BUILD = 3  # exit code
 
 
 def options():
@@ -34,7 +38,8 @@ def networks(manifest, device):
     recipe = manifest["provenance"]["recipe"]
     auto, denoiser, features, score = (recipe[part] for part in ("autoencoder", "denoiser", "features", "score"))
     if auto["path"] or denoiser["path"] or features["path"] or features["network"] != "vit":
-        raise SystemExit("torch_gpu: expected a bundle whose networks gladd-train made itself, found given ones")
+        print("torch_gpu: expected a bundle whose networks gladd-train made itself, found given ones", file=sys.stderr)
+        raise SystemExit(CANNOT_BUILD)
     latent, classes = manifest["latent"], len(manifest.get("classes") or [])
     autoencoder = Autoencoder(auto["channels"], latent["channels"], auto["blocks"])
     unet = UNet(latent["height"], latent["width"], latent["channels"], denoiser["channels"], denoiser["position_map"], classes)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	ort "github.com/yalue/onnxruntime_go"
+
+	"gladd/trt/cuda"
 )
 
 // cudaProvider is the library that ONNX Runtime's GPU build has beside its own.
@@ -42,6 +44,22 @@ func appendCUDA(options *ort.SessionOptions) error {
 		return err
 	}
 	return options.AppendExecutionProviderCUDA(provider)
+}
+
+// PresentCUDA says what the CUDA provider lacks here; nil: the library's GPU build, a
+// driver and a GPU are here. Whether CUDA's and cuDNN's libraries are shows when
+// networks are opened.
+func PresentCUDA(library, cudaLibrary string) error {
+	if _, err := findCUDALibrary(library); err != nil {
+		return err
+	}
+	driver, err := cuda.Open(cuda.Options{Library: cudaLibrary})
+	if err != nil {
+		return err
+	}
+	defer driver.Close() //nolint:errcheck // it was only looked at
+	_, err = driver.Devices()
+	return err
 }
 
 // findCUDALibrary returns the path of the library's GPU build: the one given, or

@@ -102,6 +102,15 @@ func Missing(err error) string {
 	return err.Error()
 }
 
+// Absent says that an error is of a driver, a GPU or a library that is not here at all,
+// unlike one that is here and cannot be used.
+func Absent(err error) bool {
+	var driver *cuda.LibraryError
+	var gpu *cuda.NoDeviceError
+	var library *trt.LibraryError
+	return errors.As(err, &driver) && driver.Absent() || errors.As(err, &gpu) || errors.As(err, &library) && (library.Err == nil || !trt.Built)
+}
+
 // IsMachine says that an error is the machine's and may be gone at the next try,
 // unlike one of a bundle or a configuration.
 func IsMachine(err error) bool {
@@ -317,6 +326,24 @@ func (b *Backend) working(ctx context.Context) error {
 		b.runtime, err = b.library.NewRuntime()
 		return err
 	})
+}
+
+// Present says what a backend lacks here; nil: driver, GPU and TensorRT are here. Nothing
+// is begun on the GPU.
+func Present(library, cudaLibrary string) error {
+	driver, err := cuda.Open(cuda.Options{Library: cudaLibrary})
+	if err != nil {
+		return err
+	}
+	defer driver.Close() //nolint:errcheck // it was only looked at
+	if _, err := driver.Devices(); err != nil {
+		return err
+	}
+	found, err := trt.Open(trt.Options{Library: library, SitePackages: sitePackages()})
+	if err != nil {
+		return err
+	}
+	return found.Close()
 }
 
 // Found says what is here, for people: TensorRT's version and place and the GPU's

@@ -3,6 +3,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
@@ -35,6 +36,18 @@ func (e *LibraryError) Error() string {
 }
 
 func (e *LibraryError) Unwrap() error { return e.Err }
+
+// Absent reports whether no such library is here, unlike one that is here and cannot be
+// used.
+func (e *LibraryError) Absent() bool {
+	for _, path := range e.Tried {
+		if _, err := os.Stat(path); err == nil && strings.ContainsRune(path, '/') {
+			return false
+		}
+	}
+	var old *DriverTooOldError
+	return !errors.As(e.Err, &old)
+}
 
 // DriverTooOldError says that the driver is older than gladd needs. It comes
 // within a [LibraryError].

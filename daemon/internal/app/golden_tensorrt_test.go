@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,23 +46,32 @@ func TestGoldenTinyAOnTensorRT(t *testing.T) {
 // fp16Tolerance is how many times as far as in FP32 values may be apart.
 const fp16Tolerance = 5
 
-// The same on a true GPU with true libraries: see make test-gpu.
+// The same on a true GPU with true libraries: see make test-gpu, which names the
+// backends that are there.
 func TestGoldenTinyAOnThisMachine(t *testing.T) {
 	if os.Getenv("GLADD_TEST_GPU") == "" {
 		t.Skip("GLADD_TEST_GPU does not say that there is a GPU")
 	}
-	for _, backend := range []string{app.BackendTensorRT, app.BackendONNXRuntimeCUDA} {
-		t.Run(backend, func(t *testing.T) {
-			options := app.EngineOptions{
-				Backend: backend, ONNXRuntimeLibrary: os.Getenv("GLADD_ONNXRUNTIME_CUDA_LIBRARY"),
-				TensorRT: app.TensorRTOptions{Library: os.Getenv("GLADD_TENSORRT_LIBRARY"), CacheDir: t.TempDir()},
+	for _, run := range []struct {
+		backend, precision string
+		times              float64
+	}{
+		{app.BackendTensorRT, "fp16", fp16Tolerance},
+		{app.BackendTensorRT, "fp32", 1},
+		{app.BackendONNXRuntimeCUDA, "fp32", 1},
+	} {
+		t.Run(run.backend+"/"+run.precision, func(t *testing.T) {
+			if !slices.Contains(strings.Fields(os.Getenv("GLADD_TEST_BACKENDS")), run.backend) {
+				t.Skip("GLADD_TEST_BACKENDS does not name it")
 			}
-			opened, err := app.OpenEngines(options, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Skipf("not run: %v", err)
+			model := openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), app.EngineOptions{
+				Backend: run.backend, ONNXRuntimeLibrary: os.Getenv("GLADD_ONNXRUNTIME_CUDA_LIBRARY"),
+				TensorRT: app.TensorRTOptions{Library: os.Getenv("GLADD_TENSORRT_LIBRARY"), CacheDir: t.TempDir(), Precision: run.precision},
+			})
+			if found := model.Runtime; found.Backend != run.backend || found.Precision != run.precision {
+				t.Errorf("expected %s, %s, found %+v", run.backend, run.precision, found)
 			}
-			opened.Close() //nolint:errcheck // it was only tried
-			goldenTinyA(t, openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), options), fp16Tolerance)
+			goldenTinyA(t, model, run.times)
 		})
 	}
 }

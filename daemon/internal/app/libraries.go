@@ -1,6 +1,9 @@
 package app
 
 import (
+	"errors"
+	"strings"
+
 	"gladd/capture"
 	"gladd/engines/onnxruntime"
 	"gladd/engines/tensorrt"
@@ -21,6 +24,35 @@ func Libraries(options EngineOptions) []Library {
 		{Name: "ONNX Runtime", Found: onnxRuntime(options.ONNXRuntimeLibrary)},
 		{Name: "TensorRT", Found: tensorRT},
 		{Name: "GPU", Found: driver},
+	}
+}
+
+// Backends says of each backend whether it can be used: "here", "not here: ..." or
+// "broken: ...", if what it needs is here but does not work.
+func Backends(options EngineOptions) []Library {
+	state := func(err error) string {
+		var library *onnxruntime.LibraryError
+		var gpuBuild *onnxruntime.CUDAError
+		switch {
+		case err == nil:
+			return "here"
+		case tensorrt.Absent(err):
+			return "not here: " + tensorrt.Missing(err)
+		case errors.As(err, &gpuBuild):
+			return "not here: no GPU build of ONNX Runtime is here"
+		case errors.As(err, &library) && library.Err == nil:
+			return "not here: no ONNX Runtime is here"
+		}
+		return "broken: " + strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	backend, err := onnxruntime.New(onnxruntime.Options{Library: options.ONNXRuntimeLibrary})
+	if err == nil {
+		backend.Close() //nolint:errcheck // it was only looked at
+	}
+	return []Library{
+		{Name: BackendONNXRuntime, Found: state(err)},
+		{Name: BackendONNXRuntimeCUDA, Found: state(onnxruntime.PresentCUDA(options.ONNXRuntimeLibrary, options.TensorRT.CUDALibrary))},
+		{Name: BackendTensorRT, Found: state(tensorrt.Present(options.TensorRT.Library, options.TensorRT.CUDALibrary))},
 	}
 }
 
