@@ -35,18 +35,44 @@ type scratch struct {
 
 // NewContext makes a context.
 func (e *Engine) NewContext() (*Context, error) {
+	context, _, err := e.NewContextWith(nil)
+	return context, err
+}
+
+// NewContextWith makes a context with the kernels that an earlier one of the same engine
+// had, see [Context.Kernels], and says whether they are of use: TensorRT for RTX
+// refuses those of another version, GPU or driver, and compiles its own. Other versions use none.
+func (e *Engine) NewContextWith(kernels []byte) (context *Context, taken bool, err error) {
 	if !e.life.enter() {
-		return nil, closedError("engine")
+		return nil, false, closedError("engine")
 	}
 	c := &Context{engine: e, library: e.runtime.library}
 	c.scratch = (*scratch)(C.calloc(1, C.size_t(unsafe.Sizeof(scratch{}))))
-	result := C.gladd_trt_do_context(c.library.native, e.object, &c.object, &c.scratch.failure) //nolint:gocritic // the comparison is in what cgo makes of it
+	var used C.int
+	result := C.gladd_trt_do_context(c.library.native, e.object, unsafe.Pointer(unsafe.SliceData(kernels)), C.size_t(len(kernels)), &used, &c.object, &c.scratch.failure) //nolint:gocritic // the comparison is in what cgo makes of it
 	if err := c.check(result, ""); err != nil {
 		C.free(unsafe.Pointer(c.scratch))
 		e.life.leave()
+		return nil, false, err
+	}
+	return c, used != 0, nil
+}
+
+// Kernels are those that the context has compiled or was given, for a later one. Only
+// TensorRT for RTX compiles kernels when it runs; others give nil.
+func (c *Context) Kernels() ([]byte, error) {
+	if err := c.enter(); err != nil {
 		return nil, err
 	}
-	return c, nil
+	defer c.mutex.Unlock()
+	l, failure := c.library, &c.scratch.failure
+	var memory, data unsafe.Pointer
+	var size C.size_t
+	if err := c.check(C.gladd_trt_do_kernels(l.native, c.object, &memory, &data, &size, failure), ""); err != nil || memory == nil { //nolint:gocritic // as above
+		return nil, err
+	}
+	kernels := copyBytes(data, size)
+	return kernels, c.check(C.gladd_trt_do_free_memory(l.native, memory, failure), "")
 }
 
 // Close frees the context. Work that it enqueued must be done. It may be called

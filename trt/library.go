@@ -126,6 +126,10 @@ func newFailure() *C.gladd_trt_failure {
 // Version is what the library says of itself.
 func (l *Library) Version() Version { return l.version }
 
+// CompilesKernels says whether contexts compile kernels when they run, and hence have some
+// to keep: TensorRT for RTX does.
+func (l *Library) CompilesKernels() bool { return l.abi == abiRTX }
+
 // Path of the library's file.
 func (l *Library) Path() string { return C.GoString(&l.native.path[0]) }
 

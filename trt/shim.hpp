@@ -61,6 +61,11 @@ public:
 	T *operator->() const { return object; }
 	T &operator*() const { return *object; }
 	explicit operator bool() const { return object != nullptr; }
+	T *release() {
+		T *released = object;
+		object = nullptr;
+		return released;
+	}
 
 private:
 	T *object;
@@ -117,6 +122,6 @@ void *make_logger(gladd_trt_log *log) { return new (std::nothrow) Logger(log); }
 } // namespace
 
 extern "C" const gladd_trt_shim GLADD_TRT_TABLE = {
-	make_logger, build, runtime, engine, engine_info, engine_tensor, engine_range, context, set_profile, set_memory,
+	make_logger, build, runtime, engine, engine_info, engine_tensor, engine_range, context, kernels, free_object<IHostMemory>, set_profile, set_memory,
 	set_shape, set_address, shape, enqueue, repeat, free_object<IRuntime>, free_object<ICudaEngine>, free_object<Context>,
 };

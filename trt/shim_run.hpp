@@ -72,14 +72,17 @@ int engine_range(const gladd_trt_library *library, void *object, gladd_trt_range
 // Context is what Go holds for an execution context.
 struct Context {
 #if GLADD_TRT_ABI == 1
+	Own<IRuntimeCache> kernels; // outlives what uses it; null: there is none
 	Own<IRuntimeConfig> config; // outlives the context
 #endif
 	Own<IExecutionContext> execution;
 };
 
-int context(const gladd_trt_library *library, void *object, void **context, gladd_trt_failure *failure) {
-	return call(library->log, failure, [&](Collector &) -> const char * {
+int context(const gladd_trt_library *library, void *object, const void *kernels, size_t size, int *taken, void **context, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &collector) -> const char * {
 		ICudaEngine &engine = *as<ICudaEngine>(object);
+		(void)collector, (void)kernels, (void)size;
+		*taken = 0;
 #if GLADD_TRT_ABI == 8
 		Context *made = new Context{Own<IExecutionContext>(engine.createExecutionContextWithoutDeviceMemory())};
 #elif GLADD_TRT_ABI == 1
@@ -91,8 +94,17 @@ int context(const gladd_trt_library *library, void *object, void **context, glad
 		}
 		config->setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy::kUSER_MANAGED);
 		config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+		Own<IRuntimeCache> cache(config->createRuntimeCache());
+		if (cache) {
+			*taken = size > 0 && cache->deserialize(kernels, size);
+			if (!config->setRuntimeCache(*cache)) {
+				*taken = 0;
+			}
+			// It works without kernels, too: what was said of them is not the cause of what follows.
+			collector.forget();
+		}
 		Own<IExecutionContext> execution(engine.createExecutionContext(&*config));
-		Context *made = new Context{std::move(config), std::move(execution)};
+		Context *made = new Context{std::move(cache), std::move(config), std::move(execution)};
 #else
 		Context *made = new Context{Own<IExecutionContext>(engine.createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED))};
 #endif
@@ -101,6 +113,28 @@ int context(const gladd_trt_library *library, void *object, void **context, glad
 			return "createExecutionContext";
 		}
 		*context = made;
+		return nullptr;
+	});
+}
+
+int kernels(const gladd_trt_library *library, void *context, void **memory, const void **data, size_t *size, gladd_trt_failure *failure) {
+	return call(library->log, failure, [&](Collector &) -> const char * {
+		*memory = nullptr;
+#if GLADD_TRT_ABI == 1
+		Own<IRuntimeCache> &cache = as<Context>(context)->kernels;
+		if (!cache) {
+			return nullptr;
+		}
+		Own<IHostMemory> serialized(cache->serialize());
+		if (!serialized || !is_object(serialized->data())) {
+			return "IRuntimeCache::serialize";
+		}
+		*data = serialized->data();
+		*size = serialized->size();
+		*memory = serialized.release();
+#else
+		(void)context, (void)data, (void)size; // an engine holds its kernels
+#endif
 		return nullptr;
 	});
 }

@@ -16,6 +16,9 @@ type Library struct{}
 // Version of the library.
 func (*Library) Version() Version { return Version{} }
 
+// CompilesKernels says whether contexts compile kernels when they run.
+func (*Library) CompilesKernels() bool { return false }
+
 // Path of the library's file.
 func (*Library) Path() string { return "" }
 
@@ -59,6 +62,11 @@ func (*Engine) DeviceMemory() int64 { return 0 }
 // NewContext returns a [LibraryError].
 func (*Engine) NewContext() (*Context, error) { return nil, &LibraryError{Err: errNotBuilt} }
 
+// NewContextWith returns a [LibraryError].
+func (*Engine) NewContextWith([]byte) (*Context, bool, error) {
+	return nil, false, &LibraryError{Err: errNotBuilt}
+}
+
 // Close does nothing.
 func (*Engine) Close() error { return nil }
 
@@ -79,6 +87,9 @@ func (*Context) SetAddress(string, uintptr) error { return &LibraryError{Err: er
 
 // OutputShape returns a [LibraryError].
 func (*Context) OutputShape(string) ([]int64, error) { return nil, &LibraryError{Err: errNotBuilt} }
+
+// Kernels returns a [LibraryError].
+func (*Context) Kernels() ([]byte, error) { return nil, &LibraryError{Err: errNotBuilt} }
 
 // Enqueue returns a [LibraryError].
 func (*Context) Enqueue(uintptr) error { return &LibraryError{Err: errNotBuilt} }

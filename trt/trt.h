@@ -140,7 +140,11 @@ struct gladd_trt_shim {
 	int (*engine_info)(const gladd_trt_library *library, void *engine, int *tensors, int *profiles, int64_t *memory, gladd_trt_failure *failure);
 	int (*engine_tensor)(const gladd_trt_library *library, void *engine, int index, gladd_trt_tensor *tensor, gladd_trt_failure *failure);
 	int (*engine_range)(const gladd_trt_library *library, void *engine, gladd_trt_range *range, gladd_trt_failure *failure);
-	int (*context)(const gladd_trt_library *library, void *engine, void **context, gladd_trt_failure *failure);
+	// kernels are those of an earlier context, for TensorRT for RTX; taken says whether they are of use.
+	int (*context)(const gladd_trt_library *library, void *engine, const void *kernels, size_t size, int *taken, void **context, gladd_trt_failure *failure);
+	// The kernels that a context has now. memory is freed by free_memory; null: there are none.
+	int (*kernels)(const gladd_trt_library *library, void *context, void **memory, const void **data, size_t *size, gladd_trt_failure *failure);
+	int (*free_memory)(const gladd_trt_library *library, void *memory, gladd_trt_failure *failure);
 	int (*set_profile)(const gladd_trt_library *library, void *context, int profile, uintptr_t stream, gladd_trt_failure *failure);
 	int (*set_memory)(const gladd_trt_library *library, void *context, uintptr_t address, int64_t size, gladd_trt_failure *failure);
 	int (*set_shape)(const gladd_trt_library *library, void *context, const char *name, const int64_t *shape, int dims, gladd_trt_failure *failure);
@@ -171,7 +175,11 @@ GLADD_TRT_CALL(engine_info, (GLADD_TRT_LIBRARY, void *engine, int *tensors, int 
 GLADD_TRT_CALL(engine_tensor, (GLADD_TRT_LIBRARY, void *engine, int index, gladd_trt_tensor *tensor, gladd_trt_failure *failure),
 	engine, index, tensor)
 GLADD_TRT_CALL(engine_range, (GLADD_TRT_LIBRARY, void *engine, gladd_trt_range *range, gladd_trt_failure *failure), engine, range)
-GLADD_TRT_CALL(context, (GLADD_TRT_LIBRARY, void *engine, void **context, gladd_trt_failure *failure), engine, context)
+GLADD_TRT_CALL(context, (GLADD_TRT_LIBRARY, void *engine, const void *kernels, size_t size, int *taken, void **context, gladd_trt_failure *failure),
+	engine, kernels, size, taken, context)
+GLADD_TRT_CALL(kernels, (GLADD_TRT_LIBRARY, void *context, void **memory, const void **data, size_t *size, gladd_trt_failure *failure),
+	context, memory, data, size)
+GLADD_TRT_CALL(free_memory, (GLADD_TRT_LIBRARY, void *memory, gladd_trt_failure *failure), memory)
 GLADD_TRT_CALL(set_profile, (GLADD_TRT_LIBRARY, void *context, int profile, uintptr_t stream, gladd_trt_failure *failure),
 	context, profile, stream)
 GLADD_TRT_CALL(set_memory, (GLADD_TRT_LIBRARY, void *context, uintptr_t address, int64_t size, gladd_trt_failure *failure),

@@ -51,7 +51,9 @@ type Entry struct {
 	Key  Key         `json:"key"`
 	Plan planContent `json:"plan"`
 	For  purpose     `json:"for"`
-	At   time.Time   `json:"at"`
+	// Of is the digest of the plan that kernels belong to; empty for a plan.
+	Of string    `json:"of,omitempty"`
+	At time.Time `json:"at"`
 	// Seconds that building took.
 	Seconds float64 `json:"seconds"`
 }
@@ -69,9 +71,10 @@ type purpose struct {
 }
 
 const (
-	entrySchema  = "gladd.engine/v1"
-	planSuffix   = ".engine"
-	timingSuffix = ".timing"
+	entrySchema   = "gladd.engine/v1"
+	planSuffix    = ".engine"
+	kernelsSuffix = ".kernels"
+	timingSuffix  = ".timing"
 	// maxHeader is more than any entry takes.
 	maxHeader = 16 << 10
 )
@@ -128,7 +131,7 @@ func (c *Cache) warnIfOpen(log *slog.Logger) {
 // written down, or that was built for another key, is never returned: TensorRT
 // trusts what it is given. Where there is none, the error is a [MissingError].
 func (c *Cache) Get(key Key) ([]byte, Entry, error) {
-	plan, entry, err := c.read(key)
+	plan, entry, err := c.read(key, planSuffix)
 	switch {
 	case err == nil:
 		return plan, entry, nil
@@ -140,8 +143,9 @@ func (c *Cache) Get(key Key) ([]byte, Entry, error) {
 	return nil, Entry{}, &MissingError{Dir: c.dir, Key: key, Err: err}
 }
 
-func (c *Cache) read(key Key) ([]byte, Entry, error) {
-	path := c.path(key.name())
+// read reads what was put for a key; a plan, or what is kept like one.
+func (c *Cache) read(key Key, suffix string) ([]byte, Entry, error) {
+	path := c.path(key, suffix)
 	file, reader, entry, err := openEntry(path)
 	if err != nil {
 		return nil, Entry{}, err
@@ -198,7 +202,9 @@ func openEntry(path string) (file *os.File, reader *bufio.Reader, entry Entry, e
 }
 
 // Put writes a plan, or replaces one. Its content is on the disk when Put returns.
-func (c *Cache) Put(entry Entry, plan []byte) error {
+func (c *Cache) Put(entry Entry, plan []byte) error { return c.put(entry, planSuffix, plan) }
+
+func (c *Cache) put(entry Entry, suffix string, plan []byte) error {
 	entry.Plan = contentOf(plan)
 	header, err := json.Marshal(struct {
 		Schema string `json:"schema"`
@@ -207,7 +213,7 @@ func (c *Cache) Put(entry Entry, plan []byte) error {
 	if err != nil {
 		return fmt.Errorf("engine cache %s: %w", c.dir, err)
 	}
-	return c.write(entry.Key.name()+planSuffix, append(header, '\n'), plan)
+	return c.write(entry.Key.name()+suffix, append(header, '\n'), plan)
 }
 
 func contentOf(plan []byte) planContent {
@@ -222,7 +228,7 @@ func (c *Cache) Drop(ctx context.Context, entry Entry) error {
 		return err
 	}
 	defer unlock()
-	path := c.path(entry.Key.name())
+	path := c.path(entry.Key, planSuffix)
 	file, _, found, err := openEntry(path)
 	if err == nil {
 		file.Close() //nolint:errcheck // it was only read
@@ -266,7 +272,7 @@ func (c *Cache) List() (entries []Entry, err error) {
 	return entries, errors.Join(errs...)
 }
 
-func (c *Cache) path(name string) string { return filepath.Join(c.dir, name+planSuffix) }
+func (c *Cache) path(key Key, suffix string) string { return filepath.Join(c.dir, key.name()+suffix) }
 
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +36,9 @@ func (c *Cache) Prune(ctx context.Context, keep []Key) (freed int64, err error) 
 	kept := map[string]bool{lockName: true}
 	for _, key := range keep {
 		kept[key.name()+planSuffix], kept[timingName(key)] = true, true
+		for _, batch := range strings.Split(key.Batches, ",") {
+			kept[kernelsKey(key, batch).name()+kernelsSuffix] = true
+		}
 	}
 	files, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -61,7 +65,7 @@ func (c *Cache) Prune(ctx context.Context, keep []Key) (freed int64, err error) 
 func ours(name string) bool { return ourNames.MatchString(name) }
 
 // A name that begins with a dot is renameio's for a file that is not whole yet.
-var ourNames = regexp.MustCompile(`^([0-9a-f]{32}\.(engine|timing)|\.[0-9a-f]{32}\.(engine|timing)[0-9]+|convert-[a-z_]+\.[0-9]+\.part)$`)
+var ourNames = regexp.MustCompile(`^([0-9a-f]{32}\.(engine|kernels|timing)|\.[0-9a-f]{32}\.(engine|kernels|timing)[0-9]+|convert-[a-z_]+\.[0-9]+\.part)$`)
 
 // sizeOf a file, or of all files in a folder; what cannot be read counts nothing.
 func sizeOf(path string) (size int64) {

@@ -35,6 +35,8 @@ type network struct {
 	// A context belongs to one batch size: a CUDA graph remembers the state of the
 	// context that it was captured from.
 	contexts map[int]*trt.Context
+	entry    Entry // of the plan
+	compiled map[int]*compiled
 }
 
 // tensor is memory that engines read and write, and its page-locked counterpart.
@@ -93,7 +95,10 @@ func (l *loaded) fill(ctx context.Context) error {
 		if err := l.allocate(thread); err != nil {
 			return err
 		}
-		return l.warmUp(thread)
+		if err := l.warmUp(thread); err != nil {
+			return err
+		}
+		return l.keepKernels()
 	})
 }
 
@@ -108,7 +113,7 @@ func (l *loaded) add(name engines.GraphName, entry Entry, plan []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: engine of %s: %w", graph.Path, name, err)
 	}
-	added := &network{graph: graph, engine: engine, contexts: map[int]*trt.Context{}}
+	added := &network{graph: graph, engine: engine, contexts: map[int]*trt.Context{}, entry: entry, compiled: map[int]*compiled{}}
 	l.networks[name] = added
 	var inputs, outputs []engines.Tensor
 	narrowed := map[string]bool{}
@@ -205,7 +210,7 @@ func (l *loaded) context(name engines.GraphName, batch int) (*trt.Context, error
 	if profile < 0 {
 		return nil, fmt.Errorf("%s: expected a batch of %v, found %d", network.graph.Path, batches(name), batch)
 	}
-	context, err := network.engine.NewContext()
+	context, err := l.newContext(name, batch)
 	if err != nil {
 		return nil, err
 	}

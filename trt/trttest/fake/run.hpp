@@ -63,8 +63,11 @@ inline Enqueue find_enqueue() {
 	return found;
 }
 
+struct Kernels;
+
 struct Context : IExecutionContext {
 	Engine *engine;
+	Kernels *kernels = nullptr; // null: they are in the engine
 	int32_t profile = 0;
 	bool memory = false;
 	std::map<std::string, Shape> shapes;
@@ -120,6 +123,7 @@ struct Context : IExecutionContext {
 			job->addresses.push_back(address->second);
 			job->shapes.push_back(resolved);
 		}
+		compile(job->shapes[0]);
 		Enqueue enqueue = find_enqueue();
 		if (enqueue) {
 			return enqueue(stream, Job::run, job.release(), Job::drop) == 0;
@@ -127,8 +131,57 @@ struct Context : IExecutionContext {
 		Job::run(job.get());
 		return true;
 	}
+	void compile(const Shape &shape);
 	static Table &table();
 };
+
+// Kernels are what TensorRT for RTX compiles for each shape that it runs: here names.
+struct Kernels
+#if FAKE_ABI == 1
+	: IRuntimeCache
+#endif
+{
+	std::string names;
+	static std::string head() { return "kernels of " + version_text(version) + " for " + gpu() + "\n"; }
+#if FAKE_ABI == 1
+	ILogger *logger;
+	Part<Kernels> part;
+	explicit Kernels(ILogger *logger) : logger(logger) {
+		using V = apiv::VRuntimeCache;
+		using P = Part<Kernels>;
+		static Table table = Table()
+			.set(&V::serialize, +[](P *p) -> IHostMemory * {
+				return fails(p->owner->logger, "IRuntimeCache::serialize") ? nullptr : new Memory(head() + p->owner->names);
+			})
+			.set(&V::deserialize, +[](P *p, void const *data, size_t size) -> bool {
+				std::string bytes(static_cast<const char *>(data), size);
+				if (bytes.compare(0, head().size(), head()) != 0) {
+					error(p->owner->logger, "IRuntimeCache::deserialize: the kernels are of another version or GPU");
+					return false;
+				}
+				p->owner->names = bytes.substr(head().size());
+				return true;
+			});
+		part = {table.slots, this};
+		mImpl = reinterpret_cast<apiv::VRuntimeCache *>(&part);
+	}
+#endif
+};
+
+inline void Context::compile(const Shape &shape) {
+	if (!kernels) {
+		return;
+	}
+	std::string name = "kernel";
+	for (int64_t size : shape) {
+		name += " " + std::to_string(size);
+	}
+	name += "\n";
+	if (kernels->names.find(name) == std::string::npos) {
+		say(engine->logger, ILogger::Severity::kINFO, "compiling a " + name);
+		kernels->names += name;
+	}
+}
 
 inline Table &Context::table() {
 	using P = Part<Context>;
@@ -191,9 +244,11 @@ inline Table &Context::table() {
 
 #if FAKE_ABI == 1
 struct RuntimeConfig : IRuntimeConfig {
+	ILogger *logger;
 	bool user_managed = false, eager = false;
+	Kernels *kernels = nullptr;
 	Part<RuntimeConfig> part;
-	RuntimeConfig() {
+	explicit RuntimeConfig(ILogger *logger) : logger(logger) {
 		using V = apiv::VRuntimeConfig;
 		using P = Part<RuntimeConfig>;
 		static Table table = Table()
@@ -202,6 +257,16 @@ struct RuntimeConfig : IRuntimeConfig {
 			})
 			.set(&V::setDynamicShapesKernelSpecializationStrategy, +[](P *p, DynamicShapesKernelSpecializationStrategy strategy) {
 				p->owner->eager = strategy == DynamicShapesKernelSpecializationStrategy::kEAGER;
+			})
+			.set(&V::createRuntimeCache, +[](P *p) -> IRuntimeCache * {
+				return fails(p->owner->logger, "createRuntimeCache") ? no_object<IRuntimeCache>("createRuntimeCache") : new Kernels(p->owner->logger);
+			})
+			.set(&V::setRuntimeCache, +[](P *p, IRuntimeCache const &cache) -> bool {
+				if (fails(p->owner->logger, "setRuntimeCache")) {
+					return false;
+				}
+				p->owner->kernels = const_cast<Kernels *>(static_cast<Kernels const *>(&cache));
+				return true;
 			});
 		part = {table.slots, this};
 		mImpl = reinterpret_cast<apiv::VRuntimeConfig *>(&part);
@@ -244,10 +309,14 @@ inline Table &Engine::table() {
 		t.set(&V::createExecutionContextWithoutDeviceMemory, +[](P *p) -> IExecutionContext * { return p->owner->context(); });
 #elif FAKE_ABI == 1
 		t.set(&V::createRuntimeConfig, +[](P *p) -> IRuntimeConfig * {
-			return fails(p->owner->logger, "createRuntimeConfig") ? no_object<IRuntimeConfig>("createRuntimeConfig") : new RuntimeConfig;
+			return fails(p->owner->logger, "createRuntimeConfig") ? no_object<IRuntimeConfig>("createRuntimeConfig") : new RuntimeConfig(p->owner->logger);
 		});
 		t.set(&V::createExecutionContextWithRuntimeConfig, +[](P *p, IRuntimeConfig *config) -> IExecutionContext * {
-			return static_cast<RuntimeConfig *>(config)->fits() ? p->owner->context() : nullptr;
+			IExecutionContext *made = static_cast<RuntimeConfig *>(config)->fits() ? p->owner->context() : nullptr;
+			if (reinterpret_cast<uintptr_t>(made) >= 4096) {
+				static_cast<Context *>(made)->kernels = static_cast<RuntimeConfig *>(config)->kernels;
+			}
+			return made;
 		});
 #else
 		t.set(static_cast<IExecutionContext *(V::*)(ExecutionContextAllocationStrategy) noexcept>(&V::createExecutionContext),
