@@ -63,6 +63,7 @@ type Backend struct {
 	turn     chan struct{}
 	runtime  *trt.Runtime // nil: lost with the GPU, made anew by working
 	networks map[*Networks]struct{}
+	scratch  *cuda.Memory // see growScratch; nil: no networks are loaded
 	builds   sync.RWMutex // read by builds, held by what ends the GPU's context
 	unkept   unkept
 	claimed  *cuda.Claim // nil: there is none

@@ -21,7 +21,6 @@ type loaded struct {
 
 	networks map[engines.GraphName]*network
 	stream   *cuda.Stream
-	scratch  *cuda.Memory // what an engine computes in; they run one after the other
 	tensors  map[string]*tensor
 	routines map[string]*routine
 }
@@ -74,7 +73,9 @@ func (b *Backend) load(ctx context.Context, bundle *engines.Bundle) (*loaded, er
 		networks: map[engines.GraphName]*network{}, tensors: map[string]*tensor{}, routines: map[string]*routine{},
 	}
 	if err := made.fill(ctx); err != nil {
-		return nil, errors.Join(err, b.device.Do(context.WithoutCancel(ctx), "free the engines", func(*cuda.Thread) error { return made.free() }))
+		return nil, errors.Join(err, b.device.Do(context.WithoutCancel(ctx), "free the engines", func(*cuda.Thread) error {
+			return errors.Join(made.free(), b.freeScratch())
+		}))
 	}
 	return made, nil
 }
@@ -194,10 +195,7 @@ func (l *loaded) allocate(thread *cuda.Thread) (err error) {
 			}
 		}
 	}
-	if l.scratch, err = thread.Alloc(int(scratch)); err != nil {
-		return fmt.Errorf("memory that the engines compute in: %w", err)
-	}
-	return nil
+	return l.backend.growScratch(thread, int(scratch))
 }
 
 // context of a network for a batch, with all addresses set.
@@ -228,7 +226,7 @@ func (l *loaded) bind(network *network, context *trt.Context, name engines.Graph
 	if err := l.stream.Synchronize(); err != nil {
 		return err
 	}
-	if err := context.SetDeviceMemory(l.scratch.Address(), int64(l.scratch.Size())); err != nil {
+	if err := l.compute(context); err != nil {
 		return err
 	}
 	for _, input := range network.inputs {
@@ -344,7 +342,6 @@ func (l *loaded) free() error {
 	for _, tensor := range l.tensors {
 		errs = append(errs, tensor.device.Free(), tensor.host.Free())
 	}
-	errs = append(errs, l.scratch.Free())
 	if l.stream != nil {
 		errs = append(errs, l.stream.Free())
 	}

@@ -204,5 +204,7 @@ func (n *Networks) unload() error {
 	if loaded == nil {
 		return nil
 	}
-	return n.backend.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error { return loaded.free() })
+	return n.backend.device.Do(context.Background(), "free the engines", func(*cuda.Thread) error {
+		return errors.Join(loaded.free(), n.backend.freeScratch())
+	})
 }

@@ -3,12 +3,17 @@
 
 namespace fake {
 
-constexpr int64_t device_memory = 4096; // bytes that every context wants
+// device_memory is how many bytes every context of an engine wants.
+inline int64_t device_memory() {
+	std::string wanted = fault("deviceMemory");
+	return wanted.empty() ? 4096 : std::stoll(wanted);
+}
 
 struct Engine : ICudaEngine {
 	ILogger *logger;
 	std::vector<Profile> profiles;
 	std::shared_ptr<Graph> graph;
+	const int64_t memory = device_memory();
 	Part<Engine> part;
 	Engine(ILogger *logger, const Plan &plan) : logger(logger), profiles(plan.profiles), graph(std::make_shared<Graph>(plan.onnx)) {
 		if (profiles.empty()) {
@@ -38,24 +43,54 @@ struct Job {
 	std::shared_ptr<Graph> graph;
 	std::vector<void *> addresses;
 	std::vector<Shape> shapes;
+	void *scratch;
+	int64_t size;
 	static void run(void *job) {
 		Job &self = *static_cast<Job *>(job);
 		try {
+			self.use_scratch();
 			self.graph->run(self.addresses, self.shapes);
 		} catch (const std::exception &e) {
 			error(self.logger, std::string("fake kernel: ") + e.what());
 		}
 	}
 	static void drop(void *job) { delete static_cast<Job *>(job); }
+	void use_scratch();
 };
 
 using Enqueue = int (*)(void *stream, void (*run)(void *), void *job, void (*drop)(void *));
 
+inline void *find_cuda(const char *function) {
+	const char *path = getenv("FAKE_TRT_CUDA");
+	void *library = path ? dlopen(path, RTLD_NOW) : RTLD_DEFAULT;
+	return library ? dlsym(library, function) : nullptr;
+}
+
+// use_scratch writes where an engine computes in. Where that is the fake CUDA's memory no
+// more, what the engine gives is no number.
+inline void Job::use_scratch() {
+	auto valid = reinterpret_cast<int (*)(uintptr_t, size_t)>(find_cuda("fake_cuda_valid"));
+	if (!valid) {
+		return; // addresses are made up
+	}
+	if (valid(reinterpret_cast<uintptr_t>(scratch), size)) {
+		memset(scratch, 0xA5, size);
+		return;
+	}
+	for (size_t i = graph->inputs.size(); i < graph->size(); i++) {
+		size_t bytes = Graph::element_size(graph->at(i).type);
+		for (int64_t dimension : shapes[i]) {
+			bytes *= dimension;
+		}
+		memset(addresses[i], 0xFF, bytes);
+	}
+	throw std::runtime_error("the memory to compute in is not the device's");
+}
+
 // find_enqueue returns the fake CUDA's function, or null where there is none.
 inline Enqueue find_enqueue() {
 	const char *path = getenv("FAKE_TRT_CUDA");
-	void *library = path ? dlopen(path, RTLD_NOW) : RTLD_DEFAULT;
-	Enqueue found = library ? reinterpret_cast<Enqueue>(dlsym(library, "fake_cuda_enqueue")) : nullptr;
+	Enqueue found = reinterpret_cast<Enqueue>(find_cuda("fake_cuda_enqueue"));
 	if (path && !found) {
 		fprintf(stderr, "fake TensorRT: FAKE_TRT_CUDA names no library with fake_cuda_enqueue: %s\n", path);
 		abort();
@@ -69,7 +104,7 @@ struct Context : IExecutionContext {
 	Engine *engine;
 	Kernels *kernels = nullptr; // null: they are in the engine
 	int32_t profile = 0;
-	bool memory = false;
+	void *memory = nullptr;
 	std::map<std::string, Shape> shapes;
 	std::map<std::string, void *> addresses;
 	Part<Context> part;
@@ -93,7 +128,7 @@ struct Context : IExecutionContext {
 	}
 	void take(void *given) {
 		if (!fails(engine->logger, "setDeviceMemory")) {
-			memory = given != nullptr;
+			memory = given;
 		}
 	}
 	bool enqueue(cudaStream_t stream) {
@@ -108,6 +143,8 @@ struct Context : IExecutionContext {
 		auto job = std::make_unique<Job>();
 		job->logger = logger;
 		job->graph = engine->graph;
+		job->scratch = memory;
+		job->size = engine->memory;
 		for (size_t i = 0; i < engine->graph->size(); i++) {
 			const Value &value = engine->graph->at(i);
 			Shape resolved = shape(value);
@@ -234,7 +271,7 @@ inline Table &Context::table() {
 		t.set(&V::setDeviceMemory, +[](P *p, void *memory) { p->owner->take(memory); });
 #if FAKE_ABI != 8
 		if (FAKE_ABI != 10 || version >= 100100) {
-			t.set(&V::setDeviceMemoryV2, +[](P *p, void *memory, int64_t size) { p->owner->take(size < device_memory ? nullptr : memory); });
+			t.set(&V::setDeviceMemoryV2, +[](P *p, void *memory, int64_t size) { p->owner->take(size < p->owner->engine->memory ? nullptr : memory); });
 		}
 #endif
 		return t;
@@ -326,11 +363,11 @@ inline Table &Engine::table() {
 #endif
 #if FAKE_ABI != 8
 		if (FAKE_ABI != 10 || version >= 100100) {
-			t.set(&V::getDeviceMemorySizeV2, +[](P *) -> int64_t { return device_memory; });
+			t.set(&V::getDeviceMemorySizeV2, +[](P *p) -> int64_t { return p->owner->memory; });
 		}
 #endif
 #if FAKE_ABI == 8 || FAKE_ABI == 10
-		t.set(&V::getDeviceMemorySize, +[](P *) -> size_t { return device_memory; });
+		t.set(&V::getDeviceMemorySize, +[](P *p) -> size_t { return p->owner->memory; });
 #endif
 		return t;
 	}();
