@@ -38,6 +38,10 @@ type Options struct {
 	Library string
 	// CUDA runs the networks on the first GPU, with the library's GPU build.
 	CUDA bool
+	// CUDALibrary is the path of the GPU driver's libcuda.so.1; empty: it is looked for.
+	CUDALibrary string
+	// OnLost is told once when the GPU is lost for this process; nil: nobody is.
+	OnLost func(error)
 	// Threads that one call may use; 0: as many as the process may run on.
 	Threads int
 	Log     *slog.Logger
@@ -81,6 +85,7 @@ type Backend struct {
 	intraOp int // threads of a call in ONNX Runtime's terms; 0: its default
 	library string
 	share   int64 // of the processors, that a call takes
+	gpu     *gpu  // nil: the networks run on processors
 	close   func() error
 }
 
@@ -137,7 +142,16 @@ func New(options Options) (*Backend, error) {
 	}
 	environment.users++
 	share := int64(min(options.Threads, runtime.GOMAXPROCS(0)))
-	backend := &Backend{options: options, intraOp: intraOp, library: library, share: share, close: sync.OnceValue(releaseEnvironment)}
+	backend := &Backend{options: options, intraOp: intraOp, library: library, share: share}
+	if options.CUDA {
+		backend.gpu = openGPU(options)
+	}
+	backend.close = sync.OnceValue(func() error {
+		if backend.Fault() != nil { // what is left of ONNX Runtime's ends with the process
+			return backend.gpu.close()
+		}
+		return errors.Join(releaseEnvironment(), backend.gpu.close())
+	})
 	options.Log.Debug("ONNX Runtime loaded", "library", library, "version", ort.GetVersion(), "threads", options.Threads)
 	return backend, nil
 }
@@ -157,6 +171,9 @@ func (b *Backend) String() string { return fmt.Sprintf("%s (%s)", ort.GetVersion
 
 // Close frees the environment. It may be called twice.
 func (b *Backend) Close() error { return b.close() }
+
+// Fault says that the GPU is lost; nil: it works, or none is used.
+func (b *Backend) Fault() error { return b.gpu.fault() }
 
 // processors of this process. Every call takes as many as it has threads.
 var processors = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
@@ -185,7 +202,7 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 	if b.options.CUDA {
 		name = NameCUDA
 		if err := appendCUDA(options); err != nil {
-			return nil, &CUDAError{Library: b.library, Err: err}
+			return nil, b.cannotOpen(err)
 		}
 	}
 	networks := &Networks{
@@ -202,13 +219,21 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		opened, err := b.openSession(ctx, bundle, name, options)
 		if err != nil {
 			if b.options.CUDA {
-				err = &CUDAError{Library: b.library, Err: err}
+				err = b.cannotOpen(err)
 			}
 			return nil, errors.Join(err, networks.Close())
 		}
 		networks.sessions[name] = opened
 	}
 	return networks, nil
+}
+
+// cannotOpen says why networks cannot be opened on the GPU.
+func (b *Backend) cannotOpen(err error) error {
+	if ended := b.gpu.judge(err); b.Fault() != nil {
+		return ended
+	}
+	return &CUDAError{Library: b.library, Err: err, Machine: b.gpu.machine(err)}
 }
 
 // openSession loads a graph and runs it, in its turn: a model is loaded while

@@ -18,6 +18,7 @@ const cudaProvider = "libonnxruntime_providers_cuda.so"
 type CUDAError struct {
 	Library string // ONNX Runtime's; empty: none of the GPU build was found
 	Err     error
+	Machine bool // it is the machine's, and may be gone at the next start
 }
 
 func (e *CUDAError) Error() string {

@@ -29,6 +29,12 @@ func (n *Networks) Runtime() engines.Runtime { return n.runtime }
 func (n *Networks) Close() error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
+	if n.backend.Fault() != nil {
+		// Freeing them would call a GPU that is lost.
+		leave(n.sessions)
+		n.sessions = nil
+		return nil
+	}
 	var err error
 	for _, session := range n.sessions {
 		err = errors.Join(err, session.close())
@@ -129,11 +135,14 @@ func (n *Networks) call(ctx context.Context, run func() error) error {
 	if n.sessions == nil {
 		return errClosed
 	}
+	if err := n.backend.Fault(); err != nil {
+		return err
+	}
 	if err := n.backend.turn(ctx); err != nil {
 		return err
 	}
 	defer n.backend.endTurn()
-	return run()
+	return n.backend.gpu.judge(run())
 }
 
 // run feeds a graph and copies its outputs to the caller's slices. The batch

@@ -26,8 +26,11 @@ type EngineOptions struct {
 	Threads int
 	// ONNXRuntimeLibrary is the path of the shared library; empty: looked for.
 	ONNXRuntimeLibrary string
-	// TensorRT is for the backend of that name.
+	// TensorRT is for the backend of that name, and where the GPU's driver is.
 	TensorRT TensorRTOptions
+	// OnLost is told when a GPU is lost that this process cannot use again; nil: nobody
+	// is.
+	OnLost func(error)
 }
 
 // TensorRTOptions say where TensorRT is and where its engines are kept.
@@ -62,6 +65,9 @@ func openBackend(name string, options EngineOptions, log *slog.Logger) (engines.
 			CUDA:    name == BackendONNXRuntimeCUDA,
 			Threads: options.Threads,
 			Log:     log,
+
+			CUDALibrary: options.TensorRT.CUDALibrary,
+			OnLost:      options.OnLost,
 		})
 	}
 	return nil, fmt.Errorf("backend %q: expected %s, %s, %s or %s", name, BackendAuto, BackendONNXRuntime, BackendONNXRuntimeCUDA, BackendTensorRT)
@@ -169,7 +175,7 @@ func (b *backends) close() error {
 // machineFault makes an error of the GPU, its memory or the engines' folder a
 // [FaultError]: the daemon is started again, as the driver may come later than it.
 func machineFault(err error) error {
-	if tensorrt.IsMachine(err) {
+	if tensorrt.IsMachine(err) || onnxruntime.IsMachine(err) {
 		return FaultError{err}
 	}
 	return err

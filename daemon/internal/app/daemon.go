@@ -71,6 +71,7 @@ type daemon struct {
 	report   *report
 	triggers sync.WaitGroup
 	ready    chan struct{} // closed once the stations take triggers
+	lost     chan error    // has what ended a GPU's use for this process
 }
 
 // Run is the daemon, from its start to the end of ctx.
@@ -83,6 +84,7 @@ func Run(ctx context.Context, options RunOptions) error {
 		turns:   station.NewTurns(),
 		report:  newReport(options),
 		ready:   make(chan struct{}),
+		lost:    make(chan error, 1),
 	}
 	err := d.start(ctx)
 	switch {
@@ -150,6 +152,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 			CacheDir:    d.config.Engines.CacheDir,
 			Progress:    d.notify.building(),
 		},
+		OnLost: d.gpuLost,
 	}, d.log)
 	if err != nil {
 		return machineFault(err)
@@ -388,34 +391,7 @@ func (d *daemon) work(ctx context.Context) error {
 	d.triggers.Go(func() { d.watchLedger(ctx) })
 	d.notify.ready()
 	d.triggers.Go(func() { d.notify.watch(ctx, d.stuck, d.statusText) })
-	if !d.options.UntilFinished {
-		<-ctx.Done()
-		return nil
-	}
-	return d.waitUntilFinished(ctx)
-}
-
-// waitUntilFinished waits until every camera's pictures are used up and have
-// their verdicts.
-func (d *daemon) waitUntilFinished(ctx context.Context) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		left := 0
-		for _, each := range d.stations {
-			if each.Outstanding() > 0 || !each.CameraFinished() && each.ModelError() == nil {
-				left++
-			}
-		}
-		if left == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return d.wait(ctx)
 }
 
 // stop ends the parts, those first that others need.

@@ -101,10 +101,14 @@ func (d *daemon) snapshot(name string) mes.Snapshot {
 
 // modelError says why a station has no model that works now.
 func (d *daemon) modelError(each *station.Station) error {
-	if err := each.ModelError(); err != nil || each.Model().Method.Backend != BackendTensorRT {
-		return err
+	err := each.ModelError()
+	switch each.Model().Method.Backend {
+	case BackendTensorRT, BackendONNXRuntimeCUDA:
+		if err == nil {
+			err = d.engines.Fault()
+		}
 	}
-	return d.engines.Fault()
+	return err
 }
 
 func (d *daemon) stationHealth(each *station.Station) mes.Health {
