@@ -6,28 +6,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-)
 
-// Field numbers of onnx.proto3, as far as weights can hide behind them.
-const (
-	modelGraph         protowire.Number = 7  // ModelProto.graph
-	modelFunctions     protowire.Number = 25 // ModelProto.functions
-	graphNode          protowire.Number = 1  // GraphProto.node
-	graphInitializer   protowire.Number = 5  // GraphProto.initializer
-	graphSparse        protowire.Number = 15 // GraphProto.sparse_initializer
-	functionNode       protowire.Number = 7  // FunctionProto.node
-	nodeAttribute      protowire.Number = 5  // NodeProto.attribute
-	attributeTensor    protowire.Number = 5  // AttributeProto.t
-	attributeGraph     protowire.Number = 6  // AttributeProto.g
-	attributeTensors   protowire.Number = 10 // AttributeProto.tensors
-	attributeGraphs    protowire.Number = 11 // AttributeProto.graphs
-	attributeSparse    protowire.Number = 22 // AttributeProto.sparse_tensor
-	attributeSparses   protowire.Number = 23 // AttributeProto.sparse_tensors
-	sparseValues       protowire.Number = 1  // SparseTensorProto.values
-	sparseIndices      protowire.Number = 2  // SparseTensorProto.indices
-	tensorExternalData protowire.Number = 13 // TensorProto.external_data
-	entryKey           protowire.Number = 1  // StringStringEntryProto.key
-	entryValue         protowire.Number = 2  // StringStringEntryProto.value
+	"gladd/internal/onnx"
 )
 
 // maxGraphDepth limits graphs within graphs: each level is a few calls deep, and
@@ -36,25 +16,25 @@ const maxGraphDepth = 100
 
 // externalLocations returns the files beside an ONNX file from which it takes
 // weights, each once.
-func externalLocations(onnx []byte) ([]string, error) {
+func externalLocations(file []byte) ([]string, error) {
 	var locations []string
-	tensor := visitor{tensorExternalData: func(entry []byte) error {
+	tensor := visitor{onnx.TensorExternal: func(entry []byte) error {
 		location, err := locationOf(entry)
 		if location != "" && !slices.Contains(locations, location) {
 			locations = append(locations, location)
 		}
 		return err
 	}}.visit
-	sparse := visitor{sparseValues: tensor, sparseIndices: tensor}.visit
+	sparse := visitor{onnx.SparseValues: tensor, onnx.SparseIndices: tensor}.visit
 	var graph func([]byte) error
 	subgraph := func(data []byte) error { return graph(data) }
 	attribute := visitor{
-		attributeTensor: tensor, attributeTensors: tensor,
-		attributeSparse: sparse, attributeSparses: sparse,
-		attributeGraph: subgraph, attributeGraphs: subgraph,
+		onnx.AttributeTensor: tensor, onnx.AttributeTensors: tensor,
+		onnx.AttributeSparse: sparse, onnx.AttributeSparses: sparse,
+		onnx.AttributeGraph: subgraph, onnx.AttributeGraphs: subgraph,
 	}.visit
-	node := visitor{nodeAttribute: attribute}.visit
-	fields := visitor{graphNode: node, graphInitializer: tensor, graphSparse: sparse}
+	node := visitor{onnx.NodeAttribute: attribute}.visit
+	fields := visitor{onnx.GraphNode: node, onnx.GraphInitializer: tensor, onnx.GraphSparse: sparse}
 	depth := 0
 	graph = func(data []byte) error {
 		depth++
@@ -64,13 +44,13 @@ func externalLocations(onnx []byte) ([]string, error) {
 		}
 		return fields.visit(data)
 	}
-	function := visitor{functionNode: node}.visit
+	function := visitor{onnx.FunctionNode: node}.visit
 
 	graphs := 0
 	err := visitor{
-		modelGraph:     func(data []byte) error { graphs++; return graph(data) },
-		modelFunctions: function,
-	}.visit(onnx)
+		onnx.ModelGraph:     func(data []byte) error { graphs++; return graph(data) },
+		onnx.ModelFunctions: function,
+	}.visit(file)
 	if err == nil && graphs == 0 {
 		err = errors.New("it holds no graph")
 	}
@@ -80,8 +60,8 @@ func externalLocations(onnx []byte) ([]string, error) {
 func locationOf(entry []byte) (location string, err error) {
 	var key, value string
 	err = visitor{
-		entryKey:   func(data []byte) error { key = string(data); return nil },
-		entryValue: func(data []byte) error { value = string(data); return nil },
+		onnx.EntryKey:   func(data []byte) error { key = string(data); return nil },
+		onnx.EntryValue: func(data []byte) error { value = string(data); return nil },
 	}.visit(entry)
 	if key != "location" {
 		return "", err
@@ -94,28 +74,15 @@ func locationOf(entry []byte) (location string, err error) {
 type visitor map[protowire.Number]func([]byte) error
 
 func (v visitor) visit(message []byte) error {
-	for len(message) > 0 {
-		number, kind, length := protowire.ConsumeTag(message)
-		if length < 0 {
-			return protowire.ParseError(length)
+	for field, err := range onnx.Fields(message) {
+		if err != nil {
+			return err
 		}
-		message = message[length:]
-		if visit := v[number]; visit != nil && kind == protowire.BytesType {
-			field, length := protowire.ConsumeBytes(message)
-			if length < 0 {
-				return protowire.ParseError(length)
-			}
-			if err := visit(field); err != nil {
+		if visit := v[field.Number]; visit != nil && field.Kind == protowire.BytesType {
+			if err := visit(field.Bytes); err != nil {
 				return err
 			}
-			message = message[length:]
-			continue
 		}
-		length = protowire.ConsumeFieldValue(number, kind, message)
-		if length < 0 {
-			return protowire.ParseError(length)
-		}
-		message = message[length:]
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // alignment of tensors in a weights file, in bytes: readers that map the file
@@ -159,9 +161,9 @@ func (c *converter) place(t *tensor, name string, half bool) []byte {
 		{"offset", strconv.FormatInt(offset, 10)},
 		{"length", strconv.FormatInt(size, 10)},
 	} {
-		message = appendMessage(message, tensorExternal, appendText(appendText(nil, entryKey, entry[0]), entryValue, entry[1]))
+		message = onnx.AppendMessage(message, onnx.TensorExternal, onnx.AppendText(onnx.AppendText(nil, onnx.EntryKey, entry[0]), onnx.EntryValue, entry[1]))
 	}
-	message = protowire.AppendTag(message, tensorLocation, protowire.VarintType)
+	message = protowire.AppendTag(message, onnx.TensorLocation, protowire.VarintType)
 	return protowire.AppendVarint(message, 1) // TensorProto.DataLocation.EXTERNAL
 }
 

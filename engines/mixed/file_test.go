@@ -12,22 +12,23 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"gladd/engines/enginetest"
+	"gladd/internal/onnx"
 )
 
 // external makes a TensorProto whose values are in a file beside the graph.
 func external(name string, kind elementType, file, offset, length string, dims ...int64) []byte {
 	var message []byte
 	for _, dim := range dims {
-		message = appendInteger(message, tensorDims, dim)
+		message = onnx.AppendInteger(message, onnx.TensorDims, dim)
 	}
-	message = appendInteger(message, tensorType, int64(kind))
-	message = appendText(message, tensorName, name)
+	message = onnx.AppendInteger(message, onnx.TensorType, int64(kind))
+	message = onnx.AppendText(message, onnx.TensorName, name)
 	for _, entry := range [][2]string{{"location", file}, {"offset", offset}, {"length", length}} {
 		if entry[1] != "" {
-			message = appendMessage(message, tensorExternal, appendText(appendText(nil, entryKey, entry[0]), entryValue, entry[1]))
+			message = onnx.AppendMessage(message, onnx.TensorExternal, onnx.AppendText(onnx.AppendText(nil, onnx.EntryKey, entry[0]), onnx.EntryValue, entry[1]))
 		}
 	}
-	return appendInteger(message, tensorLocation, 1)
+	return onnx.AppendInteger(message, onnx.TensorLocation, 1)
 }
 
 // weightsBeside is a graph with an FP32 weight, an FP16 weight, one for both

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // maxGraphDepth limits graphs within graphs: each level is a few calls deep,
@@ -13,7 +15,7 @@ const maxGraphDepth = 100
 
 // graph is a GraphProto and what its nodes say.
 type graph struct {
-	fields       []field
+	fields       []onnx.Field
 	nodes        []*node
 	initializers []*tensor // in the order of their fields
 	sparse       []*tensor // the values of sparse ones
@@ -30,7 +32,7 @@ type info struct {
 
 // node is a NodeProto.
 type node struct {
-	fields           []field
+	fields           []onnx.Field
 	name, op, domain string
 	inputs, outputs  []string
 	attributes       map[string]attribute
@@ -67,20 +69,20 @@ func (n *node) title() string {
 }
 
 // parseModel finds the one graph of a model.
-func parseModel(model []byte) (fields []field, g *graph, err error) {
-	if fields, err = parse(model); err != nil {
+func parseModel(model []byte) (fields []onnx.Field, g *graph, err error) {
+	if fields, err = onnx.Parse(model); err != nil {
 		return nil, nil, err
 	}
 	opset := false
 	for _, f := range fields {
-		opset = opset || f.message(modelOpset)
-		if !f.message(modelGraph) {
+		opset = opset || f.Message(onnx.ModelOpset)
+		if !f.Message(onnx.ModelGraph) {
 			continue
 		}
 		if g != nil {
 			return nil, nil, errors.New("expected one graph, found two")
 		}
-		if g, err = parseGraph(f.bytes); err != nil {
+		if g, err = parseGraph(f.Bytes); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -94,37 +96,37 @@ func parseModel(model []byte) (fields []field, g *graph, err error) {
 }
 
 func parseGraph(message []byte) (*graph, error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, err
 	}
 	g := &graph{fields: fields}
 	for _, f := range fields {
-		if f.kind != protowire.BytesType {
+		if f.Kind != protowire.BytesType {
 			continue
 		}
-		switch f.number {
-		case graphNode:
+		switch f.Number {
+		case onnx.GraphNode:
 			var parsed *node
-			if parsed, err = parseNode(f.bytes); err == nil {
+			if parsed, err = parseNode(f.Bytes); err == nil {
 				g.nodes = append(g.nodes, parsed)
 			}
-		case graphInitializer:
+		case onnx.GraphInitializer:
 			var parsed *tensor
-			if parsed, err = parseTensor(f.bytes); err == nil {
+			if parsed, err = parseTensor(f.Bytes); err == nil {
 				g.initializers = append(g.initializers, parsed)
 			}
-		case graphSparse:
+		case onnx.GraphSparse:
 			var parsed *tensor
-			if parsed, err = parseSparse(f.bytes); err == nil {
+			if parsed, err = parseSparse(f.Bytes); err == nil {
 				g.sparse = append(g.sparse, parsed)
 			}
-		case graphInput:
-			err = appendInfo(&g.inputs, f.bytes)
-		case graphOutput:
-			err = appendInfo(&g.outputs, f.bytes)
-		case graphValueInfo:
-			err = appendInfo(&g.infos, f.bytes)
+		case onnx.GraphInput:
+			err = appendInfo(&g.inputs, f.Bytes)
+		case onnx.GraphOutput:
+			err = appendInfo(&g.outputs, f.Bytes)
+		case onnx.GraphValueInfo:
+			err = appendInfo(&g.infos, f.Bytes)
 		}
 		if err != nil {
 			return nil, err
@@ -136,26 +138,26 @@ func parseGraph(message []byte) (*graph, error) {
 // parseSparse returns the name and the type of a sparse initializer, which its
 // values carry; they are never converted.
 func parseSparse(message []byte) (*tensor, error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, err
 	}
 	found := &tensor{}
 	for _, f := range fields {
-		if !f.message(sparseValues) {
+		if !f.Message(onnx.SparseValues) {
 			continue
 		}
-		values, err := parse(f.bytes)
+		values, err := onnx.Parse(f.Bytes)
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range values {
 			switch {
-			case f.message(tensorName):
-				found.name = string(f.bytes)
-			case f.is(tensorType, protowire.VarintType):
-				found.kind = elementType(f.scalar)
-			case f.is(tensorLocation, protowire.VarintType) && f.scalar == 1:
+			case f.Message(onnx.TensorName):
+				found.name = string(f.Bytes)
+			case f.Is(onnx.TensorType, protowire.VarintType):
+				found.kind = elementType(f.Scalar)
+			case f.Is(onnx.TensorLocation, protowire.VarintType) && f.Scalar == 1:
 				return nil, fmt.Errorf("sparse tensor %q: its values are in a file beside the graph, which is not supported", found.name)
 			}
 		}
@@ -164,17 +166,17 @@ func parseSparse(message []byte) (*tensor, error) {
 }
 
 func appendInfo(to *[]info, message []byte) error {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return err
 	}
 	var parsed info
 	for _, f := range fields {
 		switch {
-		case f.message(infoName):
-			parsed.name = string(f.bytes)
-		case f.message(infoType):
-			if parsed.kind, err = parseType(f.bytes); err != nil {
+		case f.Message(onnx.InfoName):
+			parsed.name = string(f.Bytes)
+		case f.Message(onnx.InfoType):
+			if parsed.kind, err = parseType(f.Bytes); err != nil {
 				return err
 			}
 		}
@@ -184,22 +186,22 @@ func appendInfo(to *[]info, message []byte) error {
 }
 
 func parseType(message []byte) (elementType, error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	kind := unknown
 	for _, f := range fields {
-		if !f.message(typeTensor) {
-			if f.kind == protowire.BytesType && f.number != 6 { // TypeProto.denotation
+		if !f.Message(onnx.TypeTensor) {
+			if f.Kind == protowire.BytesType && f.Number != 6 { // TypeProto.denotation
 				kind = noTensor
 			}
 			continue
 		}
-		tensor, err := parse(f.bytes)
+		tensor, err := onnx.Parse(f.Bytes)
 		if err != nil {
 			return unknown, err
 		}
 		for _, f := range tensor {
-			if f.is(tensorTypeElem, protowire.VarintType) {
-				kind = elementType(f.scalar)
+			if f.Is(onnx.TensorTypeElem, protowire.VarintType) {
+				kind = elementType(f.Scalar)
 			}
 		}
 	}
@@ -207,28 +209,28 @@ func parseType(message []byte) (elementType, error) {
 }
 
 func parseNode(message []byte) (*node, error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, err
 	}
 	n := &node{fields: fields, attributes: map[string]attribute{}}
 	for _, f := range fields {
-		if f.kind != protowire.BytesType {
+		if f.Kind != protowire.BytesType {
 			continue
 		}
-		switch text := string(f.bytes); f.number {
-		case nodeInput:
+		switch text := string(f.Bytes); f.Number {
+		case onnx.NodeInput:
 			n.inputs = append(n.inputs, text)
-		case nodeOutput:
+		case onnx.NodeOutput:
 			n.outputs = append(n.outputs, text)
-		case nodeName:
+		case onnx.NodeName:
 			n.name = text
-		case nodeOperator:
+		case onnx.NodeOperator:
 			n.op = text
-		case nodeDomain:
+		case onnx.NodeDomain:
 			n.domain = text
-		case nodeAttribute:
-			if err := n.parseAttribute(f.bytes); err != nil {
+		case onnx.NodeAttribute:
+			if err := n.parseAttribute(f.Bytes); err != nil {
 				return nil, fmt.Errorf("node %s: %w", n.title(), err)
 			}
 		}
@@ -240,7 +242,7 @@ func parseNode(message []byte) (*node, error) {
 }
 
 func (n *node) parseAttribute(message []byte) error {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return err
 	}
@@ -248,24 +250,24 @@ func (n *node) parseAttribute(message []byte) error {
 	var parsed attribute
 	for _, f := range fields {
 		switch {
-		case f.message(attributeName):
-			name = string(f.bytes)
-		case f.is(attributeInt, protowire.VarintType):
-			parsed.integer = int64(f.scalar)
-		case f.is(attributeFloat, protowire.Fixed32Type):
-			parsed.float = f.scalar
-		case f.message(attributeFloats):
-			parsed.floats += len(f.bytes) / 4
-		case f.is(attributeFloats, protowire.Fixed32Type):
+		case f.Message(onnx.AttributeName):
+			name = string(f.Bytes)
+		case f.Is(onnx.AttributeInt, protowire.VarintType):
+			parsed.integer = int64(f.Scalar)
+		case f.Is(onnx.AttributeFloat, protowire.Fixed32Type):
+			parsed.float = f.Scalar
+		case f.Message(onnx.AttributeFloats):
+			parsed.floats += len(f.Bytes) / 4
+		case f.Is(onnx.AttributeFloats, protowire.Fixed32Type):
 			parsed.floats++
-		case f.number == attributeInts:
-			parsed.ints, err = f.integers(parsed.ints)
-		case f.message(attributeTensor):
-			if parsed.tensor, err = parseTensor(f.bytes); err == nil && parsed.tensor.external != nil {
+		case f.Number == onnx.AttributeInts:
+			parsed.ints, err = f.Integers(parsed.ints)
+		case f.Message(onnx.AttributeTensor):
+			if parsed.tensor, err = parseTensor(f.Bytes); err == nil && parsed.tensor.external != nil {
 				err = fmt.Errorf("attribute %q: its values are in a file beside the graph, which is supported for initializers only", name)
 			}
-		case f.message(attributeGraph), f.message(attributeGraphs):
-			err = n.parseSubgraph(f.bytes)
+		case f.Message(onnx.AttributeGraph), f.Message(onnx.AttributeGraphs):
+			err = n.parseSubgraph(f.Bytes)
 		}
 		if err != nil {
 			return err
@@ -295,27 +297,27 @@ func subgraph(message []byte, depth int) (names []string, outputs []elementType,
 	if depth > maxGraphDepth {
 		return nil, nil, fmt.Errorf("expected graphs nested at most %d deep, found more", maxGraphDepth)
 	}
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, f := range fields {
 		switch {
-		case f.message(graphOutput):
+		case f.Message(onnx.GraphOutput):
 			var parsed []info
-			if err := appendInfo(&parsed, f.bytes); err != nil {
+			if err := appendInfo(&parsed, f.Bytes); err != nil {
 				return nil, nil, err
 			}
 			names = append(names, parsed[0].name)
 			outputs = append(outputs, parsed[0].kind)
-		case f.message(graphInput):
+		case f.Message(onnx.GraphInput):
 			var parsed []info
-			if err := appendInfo(&parsed, f.bytes); err != nil {
+			if err := appendInfo(&parsed, f.Bytes); err != nil {
 				return nil, nil, err
 			}
 			names = append(names, parsed[0].name)
-		case f.message(graphInitializer):
-			parsed, err := parseTensor(f.bytes)
+		case f.Message(onnx.GraphInitializer):
+			parsed, err := parseTensor(f.Bytes)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -323,8 +325,8 @@ func subgraph(message []byte, depth int) (names []string, outputs []elementType,
 				return nil, nil, fmt.Errorf("tensor %q: its values are in a file beside the graph, which is not supported within a subgraph", parsed.name)
 			}
 			names = append(names, parsed.name)
-		case f.message(graphNode):
-			inner, err := nodeNames(f.bytes, depth)
+		case f.Message(onnx.GraphNode):
+			inner, err := nodeNames(f.Bytes, depth)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -336,24 +338,24 @@ func subgraph(message []byte, depth int) (names []string, outputs []elementType,
 
 // nodeNames returns the names that a node within a subgraph mentions.
 func nodeNames(message []byte, depth int) (names []string, err error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range fields {
 		switch {
-		case f.message(nodeInput), f.message(nodeOutput):
-			names = append(names, string(f.bytes))
-		case f.message(nodeAttribute):
-			attributes, err := parse(f.bytes)
+		case f.Message(onnx.NodeInput), f.Message(onnx.NodeOutput):
+			names = append(names, string(f.Bytes))
+		case f.Message(onnx.NodeAttribute):
+			attributes, err := onnx.Parse(f.Bytes)
 			if err != nil {
 				return nil, err
 			}
 			for _, f := range attributes {
-				if !f.message(attributeGraph) && !f.message(attributeGraphs) {
+				if !f.Message(onnx.AttributeGraph) && !f.Message(onnx.AttributeGraphs) {
 					continue
 				}
-				inner, _, err := subgraph(f.bytes, depth+1)
+				inner, _, err := subgraph(f.Bytes, depth+1)
 				if err != nil {
 					return nil, err
 				}

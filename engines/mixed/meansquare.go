@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 // sample of a float output [N,C,H,W]. It is finite if and only if all values are, as
 // long as their squares are.
 func WithMeanSquare(model []byte, of, output string) ([]byte, error) {
-	fields, err := parse(model)
+	fields, err := onnx.Parse(model)
 	if err != nil {
 		return nil, fmt.Errorf("ONNX file: %w", err)
 	}
@@ -34,12 +36,12 @@ func WithMeanSquare(model []byte, of, output string) ([]byte, error) {
 	var result []byte
 	found := false
 	for _, f := range fields {
-		if !f.message(modelGraph) {
-			result = append(result, f.raw...)
+		if !f.Message(onnx.ModelGraph) {
+			result = append(result, f.Raw...)
 			continue
 		}
 		found = true
-		result = appendMessage(result, modelGraph, append(f.bytes[:len(f.bytes):len(f.bytes)], addition...))
+		result = onnx.AppendMessage(result, onnx.ModelGraph, append(f.Bytes[:len(f.Bytes):len(f.Bytes)], addition...))
 	}
 	if !found {
 		return nil, errors.New("ONNX file: expected a graph, found none")
@@ -48,22 +50,22 @@ func WithMeanSquare(model []byte, of, output string) ([]byte, error) {
 }
 
 // operatorSet is the version of ONNX's own operators.
-func operatorSet(model []field) (int64, error) {
+func operatorSet(model []onnx.Field) (int64, error) {
 	for _, f := range model {
-		if !f.message(modelOpset) {
+		if !f.Message(onnx.ModelOpset) {
 			continue
 		}
-		entries, err := parse(f.bytes)
+		entries, err := onnx.Parse(f.Bytes)
 		if err != nil {
 			return 0, err
 		}
 		domain, version := "", int64(0)
 		for _, entry := range entries {
 			switch {
-			case entry.message(opsetDomain):
-				domain = string(entry.bytes)
-			case entry.is(opsetVersion, protowire.VarintType):
-				version = int64(entry.scalar)
+			case entry.Message(opsetDomain):
+				domain = string(entry.Bytes)
+			case entry.Is(opsetVersion, protowire.VarintType):
+				version = int64(entry.Scalar)
 			}
 		}
 		if (domain == "" || domain == "ai.onnx") && version > 0 {
@@ -77,43 +79,43 @@ func operatorSet(model []field) (int64, error) {
 func meanSquare(of, output string, opset int64) []byte {
 	axes := []int64{1, 2, 3} // channels, rows, columns
 	squares := output + "_squares"
-	keep := appendInteger(appendInteger(appendText(nil, attributeName, "keepdims"), attributeInt, 0), attributeType, attributeTypeInt)
+	keep := onnx.AppendInteger(onnx.AppendInteger(onnx.AppendText(nil, onnx.AttributeName, "keepdims"), onnx.AttributeInt, 0), onnx.AttributeType, onnx.AttributeTypeInt)
 	inputs, attributes := []string{squares}, [][]byte{keep}
 	var graph []byte
 	if opset >= axesAreInput {
 		inputs = append(inputs, output+"_axes")
-		tensor := appendInteger(nil, tensorDims, int64(len(axes)))
-		tensor = appendInteger(tensor, tensorType, int64(int64s))
+		tensor := onnx.AppendInteger(nil, onnx.TensorDims, int64(len(axes)))
+		tensor = onnx.AppendInteger(tensor, onnx.TensorType, int64(int64s))
 		for _, axis := range axes {
-			tensor = appendInteger(tensor, tensorInts, axis)
+			tensor = onnx.AppendInteger(tensor, tensorInts, axis)
 		}
-		graph = appendMessage(graph, graphInitializer, appendText(tensor, tensorName, output+"_axes"))
+		graph = onnx.AppendMessage(graph, onnx.GraphInitializer, onnx.AppendText(tensor, onnx.TensorName, output+"_axes"))
 	} else {
-		attribute := appendText(nil, attributeName, "axes")
+		attribute := onnx.AppendText(nil, onnx.AttributeName, "axes")
 		for _, axis := range axes {
-			attribute = appendInteger(attribute, attributeInts, axis)
+			attribute = onnx.AppendInteger(attribute, onnx.AttributeInts, axis)
 		}
-		attributes = append(attributes, appendInteger(attribute, attributeType, attributeTypeInts))
+		attributes = append(attributes, onnx.AppendInteger(attribute, onnx.AttributeType, attributeTypeInts))
 	}
-	graph = appendMessage(graph, graphNode, encodeNode("Mul", squares, []string{of, of}, nil))
-	graph = appendMessage(graph, graphNode, encodeNode("ReduceMean", output, inputs, attributes))
+	graph = onnx.AppendMessage(graph, onnx.GraphNode, encodeNode("Mul", squares, []string{of, of}, nil))
+	graph = onnx.AppendMessage(graph, onnx.GraphNode, encodeNode("ReduceMean", output, inputs, attributes))
 
-	shape := appendMessage(nil, shapeDimension, appendText(nil, dimensionNamed, "N"))
-	tensor := appendMessage(appendInteger(nil, tensorTypeElem, int64(float32s)), tensorTypeShape, shape)
-	info := appendMessage(appendText(nil, infoName, output), infoType, appendMessage(nil, typeTensor, tensor))
-	return appendMessage(graph, graphOutput, info)
+	shape := onnx.AppendMessage(nil, shapeDimension, onnx.AppendText(nil, dimensionNamed, "N"))
+	tensor := onnx.AppendMessage(onnx.AppendInteger(nil, onnx.TensorTypeElem, int64(float32s)), tensorTypeShape, shape)
+	info := onnx.AppendMessage(onnx.AppendText(nil, onnx.InfoName, output), onnx.InfoType, onnx.AppendMessage(nil, onnx.TypeTensor, tensor))
+	return onnx.AppendMessage(graph, onnx.GraphOutput, info)
 }
 
 // encodeNode is a NodeProto, named as its output.
 func encodeNode(operator, output string, inputs []string, attributes [][]byte) (node []byte) {
 	for _, input := range inputs {
-		node = appendText(node, nodeInput, input)
+		node = onnx.AppendText(node, onnx.NodeInput, input)
 	}
-	node = appendText(node, nodeOutput, output)
-	node = appendText(node, nodeName, output)
-	node = appendText(node, nodeOperator, operator)
+	node = onnx.AppendText(node, onnx.NodeOutput, output)
+	node = onnx.AppendText(node, onnx.NodeName, output)
+	node = onnx.AppendText(node, onnx.NodeOperator, operator)
 	for _, attribute := range attributes {
-		node = appendMessage(node, nodeAttribute, attribute)
+		node = onnx.AppendMessage(node, onnx.NodeAttribute, attribute)
 	}
 	return node
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"gladd/engines/enginetest"
+	"gladd/internal/onnx"
 )
 
 // The output is there in every version of the operators, also in the FP16 form, and
@@ -38,7 +39,7 @@ func TestWithMeanSquare(t *testing.T) {
 			}
 		})
 	}
-	for name, bytes := range map[string][]byte{"no graph": appendMessage(nil, modelOpset, appendInteger(nil, 2, 17)), "no opset": appendMessage(nil, modelGraph, nil), "cut off": {0x3a, 9}} {
+	for name, bytes := range map[string][]byte{"no graph": onnx.AppendMessage(nil, onnx.ModelOpset, onnx.AppendInteger(nil, 2, 17)), "no opset": onnx.AppendMessage(nil, onnx.ModelGraph, nil), "cut off": {0x3a, 9}} {
 		if _, err := WithMeanSquare(bytes, "y", "energy"); err == nil || !strings.HasPrefix(err.Error(), "ONNX file: ") {
 			t.Errorf("%s: found %v", name, err)
 		}

@@ -31,6 +31,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"gladd/internal/onnx"
 )
 
 // Version changes when the same graph is converted to other bytes than before.
@@ -88,7 +90,7 @@ func Convert(model []byte, options Options) ([]byte, Report, error) {
 }
 
 // convert makes the new model, whose weights are converted when it is written.
-func (c *converter) convert(fields []field) (piece, error) {
+func (c *converter) convert(fields []onnx.Field) (piece, error) {
 	if err := c.values(); err != nil {
 		return piece{}, err
 	}
@@ -107,10 +109,10 @@ func (c *converter) convert(fields []field) (piece, error) {
 	c.report.begin(c)
 	var out piece
 	for _, f := range fields {
-		if f.message(modelGraph) {
-			out.message(modelGraph, c.rewriteGraph())
+		if f.Message(onnx.ModelGraph) {
+			out.message(onnx.ModelGraph, c.rewriteGraph())
 		} else {
-			out.append(f.raw)
+			out.append(f.Raw)
 		}
 	}
 	if out.size > largestModel {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // model is a small ONNX model for tests, of opset 17 unless it says otherwise.
@@ -18,13 +20,13 @@ type model struct {
 }
 
 func (m model) graph() []byte {
-	message := appendText(nil, 2, "test") // GraphProto.name
+	message := onnx.AppendText(nil, 2, "test") // GraphProto.name
 	for _, fields := range []struct {
 		number   protowire.Number
 		messages [][]byte
-	}{{graphNode, m.nodes}, {graphInitializer, m.tensors}, {graphInput, m.inputs}, {graphOutput, m.outputs}, {graphValueInfo, m.infos}} {
+	}{{onnx.GraphNode, m.nodes}, {onnx.GraphInitializer, m.tensors}, {onnx.GraphInput, m.inputs}, {onnx.GraphOutput, m.outputs}, {onnx.GraphValueInfo, m.infos}} {
 		for _, each := range fields.messages {
-			message = appendMessage(message, fields.number, each)
+			message = onnx.AppendMessage(message, fields.number, each)
 		}
 	}
 	return message
@@ -34,15 +36,15 @@ func (m model) bytes() []byte {
 	if m.opset == 0 {
 		m.opset = 17
 	}
-	message := appendInteger(nil, 1, 8) // ModelProto.ir_version
-	opsets := [][]byte{appendInteger(nil, 2, m.opset)}
+	message := onnx.AppendInteger(nil, 1, 8) // ModelProto.ir_version
+	opsets := [][]byte{onnx.AppendInteger(nil, 2, m.opset)}
 	if strings.Contains(string(m.graph()), "made.up") {
-		opsets = append(opsets, appendInteger(appendText(nil, 1, "made.up"), 2, 1))
+		opsets = append(opsets, onnx.AppendInteger(onnx.AppendText(nil, 1, "made.up"), 2, 1))
 	}
 	for _, opset := range opsets {
-		message = appendMessage(message, modelOpset, opset)
+		message = onnx.AppendMessage(message, onnx.ModelOpset, opset)
 	}
-	return appendMessage(message, modelGraph, m.graph())
+	return onnx.AppendMessage(message, onnx.ModelGraph, m.graph())
 }
 
 // op is a node: "MatMul" of "x w" giving "y". A name of "-" is left out. An
@@ -51,54 +53,54 @@ func op(operator, inputs, outputs string, attributes ...[]byte) []byte {
 	var message []byte
 	name := func(text string) string { return strings.TrimPrefix(text, "-") }
 	for _, input := range strings.Fields(inputs) {
-		message = appendText(message, nodeInput, name(input))
+		message = onnx.AppendText(message, onnx.NodeInput, name(input))
 	}
 	for _, output := range strings.Fields(outputs) {
-		message = appendText(message, nodeOutput, name(output))
+		message = onnx.AppendText(message, onnx.NodeOutput, name(output))
 	}
 	domain, kind, found := strings.Cut(operator, ":")
 	if !found {
 		domain, kind = "", operator
 	}
-	message = appendText(message, nodeName, "node_"+strings.Fields(outputs)[0])
-	message = appendText(message, nodeOperator, kind)
+	message = onnx.AppendText(message, onnx.NodeName, "node_"+strings.Fields(outputs)[0])
+	message = onnx.AppendText(message, onnx.NodeOperator, kind)
 	for _, attribute := range attributes {
-		message = appendMessage(message, nodeAttribute, attribute)
+		message = onnx.AppendMessage(message, onnx.NodeAttribute, attribute)
 	}
 	if domain != "" {
-		message = appendText(message, nodeDomain, domain)
+		message = onnx.AppendText(message, onnx.NodeDomain, domain)
 	}
 	return message
 }
 
 func integer(name string, value int64) []byte {
-	return appendInteger(appendInteger(appendText(nil, attributeName, name), attributeInt, value), attributeType, attributeTypeInt)
+	return onnx.AppendInteger(onnx.AppendInteger(onnx.AppendText(nil, onnx.AttributeName, name), onnx.AttributeInt, value), onnx.AttributeType, onnx.AttributeTypeInt)
 }
 
 func integers(name string, values ...int64) []byte {
-	message := appendText(nil, attributeName, name)
+	message := onnx.AppendText(nil, onnx.AttributeName, name)
 	for _, value := range values {
-		message = appendInteger(message, attributeInts, value)
+		message = onnx.AppendInteger(message, onnx.AttributeInts, value)
 	}
-	return appendInteger(message, attributeType, 7) // INTS
+	return onnx.AppendInteger(message, onnx.AttributeType, 7) // INTS
 }
 
 func text(name, value string) []byte {
-	return appendInteger(appendText(appendText(nil, attributeName, name), 4, value), attributeType, 3) // s, STRING
+	return onnx.AppendInteger(onnx.AppendText(onnx.AppendText(nil, onnx.AttributeName, name), 4, value), onnx.AttributeType, 3) // s, STRING
 }
 
 func number(name string, value float32) []byte {
-	message := protowire.AppendTag(appendText(nil, attributeName, name), attributeFloat, protowire.Fixed32Type)
-	return appendInteger(protowire.AppendFixed32(message, math.Float32bits(value)), attributeType, 1) // FLOAT
+	message := protowire.AppendTag(onnx.AppendText(nil, onnx.AttributeName, name), onnx.AttributeFloat, protowire.Fixed32Type)
+	return onnx.AppendInteger(protowire.AppendFixed32(message, math.Float32bits(value)), onnx.AttributeType, 1) // FLOAT
 }
 
 // tensorAttribute is a constant's value.
 func tensorAttribute(value []byte) []byte {
-	return appendInteger(appendMessage(appendText(nil, attributeName, "value"), attributeTensor, value), attributeType, attributeTypeTensor)
+	return onnx.AppendInteger(onnx.AppendMessage(onnx.AppendText(nil, onnx.AttributeName, "value"), onnx.AttributeTensor, value), onnx.AttributeType, onnx.AttributeTypeTensor)
 }
 
 func graphAttribute(name string, m model) []byte {
-	return appendInteger(appendMessage(appendText(nil, attributeName, name), attributeGraph, m.graph()), attributeType, 5) // GRAPH
+	return onnx.AppendInteger(onnx.AppendMessage(onnx.AppendText(nil, onnx.AttributeName, name), onnx.AttributeGraph, m.graph()), onnx.AttributeType, 5) // GRAPH
 }
 
 // initializer makes a TensorProto of []float32, []float64, []int64, []uint8,
@@ -106,7 +108,7 @@ func graphAttribute(name string, m model) []byte {
 func initializer(name string, values any, dims ...int64) []byte {
 	var message []byte
 	for _, dim := range dims {
-		message = appendInteger(message, tensorDims, dim)
+		message = onnx.AppendInteger(message, onnx.TensorDims, dim)
 	}
 	var kind elementType
 	switch values.(type) {
@@ -127,9 +129,9 @@ func initializer(name string, values any, dims ...int64) []byte {
 	if err != nil {
 		panic(err)
 	}
-	message = appendInteger(message, tensorType, int64(kind))
-	message = appendText(message, tensorName, name)
-	return appendMessage(message, tensorRaw, raw)
+	message = onnx.AppendInteger(message, onnx.TensorType, int64(kind))
+	message = onnx.AppendText(message, onnx.TensorName, name)
+	return onnx.AppendMessage(message, onnx.TensorRaw, raw)
 }
 
 // shaped is an input or an output of float32 values.
@@ -138,10 +140,10 @@ func shaped(name string, dims ...int64) []byte { return typed(name, float32s, di
 func typed(name string, kind elementType, dims ...int64) []byte {
 	var shape []byte
 	for _, dim := range dims {
-		shape = appendMessage(shape, 1, appendInteger(nil, 1, dim)) // dim, dim_value
+		shape = onnx.AppendMessage(shape, 1, onnx.AppendInteger(nil, 1, dim)) // dim, dim_value
 	}
-	tensor := appendMessage(appendInteger(nil, tensorTypeElem, int64(kind)), 2, shape)
-	return appendMessage(appendText(nil, infoName, name), infoType, appendMessage(nil, typeTensor, tensor))
+	tensor := onnx.AppendMessage(onnx.AppendInteger(nil, onnx.TensorTypeElem, int64(kind)), 2, shape)
+	return onnx.AppendMessage(onnx.AppendText(nil, onnx.InfoName, name), onnx.InfoType, onnx.AppendMessage(nil, onnx.TypeTensor, tensor))
 }
 
 // ramp makes n values between -1 and 1.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gladd/engines/enginetest"
+	"gladd/internal/onnx"
 )
 
 // Graphs that are out of the ordinary compute what they did.
@@ -202,8 +203,8 @@ func TestOddGraphs(t *testing.T) {
 
 // boolean is an initializer that holds true.
 func boolean(name string) []byte {
-	message := appendInteger(nil, tensorType, int64(booleans))
-	return appendMessage(appendText(message, tensorName, name), tensorRaw, []byte{1})
+	message := onnx.AppendInteger(nil, onnx.TensorType, int64(booleans))
+	return onnx.AppendMessage(onnx.AppendText(message, onnx.TensorName, name), onnx.TensorRaw, []byte{1})
 }
 
 func halves(values []float32) []uint16 {
@@ -217,13 +218,13 @@ func halves(values []float32) []uint16 {
 // A function of the model's own is an operator that nobody knows; its body stays.
 func TestFunctionOfTheModel(t *testing.T) {
 	enginetest.Backend(t)
-	function := appendText(nil, 1, "Double") // FunctionProto.name
-	function = appendText(appendText(function, 4, "a"), 5, "b")
-	function = appendMessage(function, 7, op("Add", "a a", "b"))
-	function = appendMessage(function, 9, appendInteger(nil, 2, 17)) // opset_import
-	function = appendText(function, 10, "made.up")
+	function := onnx.AppendText(nil, 1, "Double") // FunctionProto.name
+	function = onnx.AppendText(onnx.AppendText(function, 4, "a"), 5, "b")
+	function = onnx.AppendMessage(function, 7, op("Add", "a a", "b"))
+	function = onnx.AppendMessage(function, 9, onnx.AppendInteger(nil, 2, 17)) // opset_import
+	function = onnx.AppendText(function, 10, "made.up")
 	m := between(17, [][]byte{op("made.up:Double", "first", "last")})
-	content := appendMessage(m.bytes(), 25, function) // ModelProto.functions
+	content := onnx.AppendMessage(m.bytes(), 25, function) // ModelProto.functions
 	converted, report := convert(t, content, Options{})
 	if want, found := "Cast MatMul Cast:32 Double:32 Cast MatMul Cast:32", strings.Join(precisions(t, converted), " "); found != want {
 		t.Errorf("expected %s\nfound    %s", want, found)
@@ -280,7 +281,7 @@ func TestConvertRefuses(t *testing.T) {
 		"a text":     {[]byte("hello"), "not an ONNX file: "},
 		"cut off":    {good.bytes()[:len(good.bytes())-20], "not an ONNX file: unexpected EOF"},
 		"two graphs": {slices.Concat(good.bytes(), good.bytes()), "not an ONNX file: expected one graph, found two"},
-		"no opset":   {appendMessage(nil, modelGraph, good.graph()), "not an ONNX file: it names no version of the operators"},
+		"no opset":   {onnx.AppendMessage(nil, onnx.ModelGraph, good.graph()), "not an ONNX file: it names no version of the operators"},
 		"nodes out of order": {changed(func(m *model) { m.nodes[0], m.nodes[1] = m.nodes[1], m.nodes[0] }),
 			`node Relu "node_last" reads "first", which nothing before it gives; expected nodes in the order of their use`},
 		"a value twice":     {changed(func(m *model) { m.nodes = append(m.nodes, op("Relu", "first", "last")) }), `"last" is given twice; the file is damaged`},
@@ -319,9 +320,9 @@ func TestEveryTruncation(t *testing.T) {
 
 // What a converter does not know stays, byte for byte.
 func TestUnknownFieldsStay(t *testing.T) {
-	m := between(17, [][]byte{appendText(op("Relu", "first", "last"), 1000, "of a node")})
-	m.tensors[0] = appendText(m.tensors[0], 12, "of a tensor") // doc_string
-	content := appendText(m.bytes(), 2000, "of a model")
+	m := between(17, [][]byte{onnx.AppendText(op("Relu", "first", "last"), 1000, "of a node")})
+	m.tensors[0] = onnx.AppendText(m.tensors[0], 12, "of a tensor") // doc_string
+	content := onnx.AppendText(m.bytes(), 2000, "of a model")
 	converted, _ := convert(t, content, Options{})
 	for _, text := range []string{"of a node", "of a tensor", "of a model"} {
 		if strings.Count(string(converted), text) != 1 {

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // wants finds who wants which value in which precision, from the last node to
@@ -139,19 +141,19 @@ func (c *converter) rewriteGraph() piece {
 	initializer, node, info := 0, 0, 0
 	for _, f := range c.graph.fields {
 		switch {
-		case f.message(graphNode):
+		case f.Message(onnx.GraphNode):
 			if node == 0 {
 				out.join(nodes)
 			}
 			node++
-		case f.message(graphInitializer):
+		case f.Message(onnx.GraphInitializer):
 			c.rewriteInitializer(&out, f, c.graph.initializers[initializer])
 			initializer++
-		case f.message(graphValueInfo):
+		case f.Message(onnx.GraphValueInfo):
 			c.rewriteInfo(&out, f, c.graph.infos[info].name)
 			info++
 		default:
-			out.append(f.raw)
+			out.append(f.Raw)
 		}
 	}
 	return out
@@ -170,15 +172,15 @@ func (c *converter) cast(to *piece, v *value) {
 
 func (c *converter) castNode(to *piece, from, name string, kind elementType) {
 	c.report.Casts++
-	attribute := appendText(nil, attributeName, "to")
-	attribute = appendInteger(attribute, attributeInt, int64(kind))
-	attribute = appendInteger(attribute, attributeType, attributeTypeInt)
-	message := appendText(nil, nodeInput, from)
-	message = appendText(message, nodeOutput, name)
-	message = appendText(message, nodeName, unused(c.names, name+"_cast"))
-	message = appendText(message, nodeOperator, "Cast")
-	message = appendMessage(message, nodeAttribute, attribute)
-	to.append(appendMessage(nil, graphNode, message))
+	attribute := onnx.AppendText(nil, onnx.AttributeName, "to")
+	attribute = onnx.AppendInteger(attribute, onnx.AttributeInt, int64(kind))
+	attribute = onnx.AppendInteger(attribute, onnx.AttributeType, onnx.AttributeTypeInt)
+	message := onnx.AppendText(nil, onnx.NodeInput, from)
+	message = onnx.AppendText(message, onnx.NodeOutput, name)
+	message = onnx.AppendText(message, onnx.NodeName, unused(c.names, name+"_cast"))
+	message = onnx.AppendText(message, onnx.NodeOperator, "Cast")
+	message = onnx.AppendMessage(message, onnx.NodeAttribute, attribute)
+	to.append(onnx.AppendMessage(nil, onnx.GraphNode, message))
 }
 
 // rewriteNode writes a node with the names that its values have now. All its
@@ -193,25 +195,25 @@ func (c *converter) rewriteNode(to *piece, n *node) {
 	input, output := 0, 0
 	for _, f := range n.fields {
 		switch {
-		case f.message(nodeInput):
+		case f.Message(onnx.NodeInput):
 			c.rename(&message, f, n.readName(input))
 			input++
-		case f.message(nodeOutput):
+		case f.Message(onnx.NodeOutput):
 			c.rename(&message, f, n.giveName(output))
 			output++
 		default:
-			message.append(f.raw)
+			message.append(f.Raw)
 		}
 	}
-	to.message(graphNode, message)
+	to.message(onnx.GraphNode, message)
 }
 
-func (c *converter) rename(to *piece, f field, name string) {
-	if string(f.bytes) == name {
-		to.append(f.raw)
+func (c *converter) rename(to *piece, f onnx.Field, name string) {
+	if string(f.Bytes) == name {
+		to.append(f.Raw)
 		return
 	}
-	to.append(appendText(nil, f.number, name))
+	to.append(onnx.AppendText(nil, f.Number, name))
 }
 
 func (n *node) readName(i int) string {
@@ -245,9 +247,9 @@ func (c *converter) rewriteConstant(to *piece, n *node) {
 	if !v.onlyHalf() {
 		var message piece
 		for _, f := range n.fields {
-			message.append(f.raw)
+			message.append(f.Raw)
 		}
-		to.message(graphNode, message)
+		to.message(onnx.GraphNode, message)
 	}
 	if !v.wantHalf {
 		return
@@ -256,35 +258,35 @@ func (c *converter) rewriteConstant(to *piece, n *node) {
 	input := 0
 	for _, f := range n.fields {
 		switch {
-		case f.message(nodeInput):
+		case f.Message(onnx.NodeInput):
 			c.rename(&message, f, n.readName(input))
 			input++
-		case f.message(nodeOutput):
+		case f.Message(onnx.NodeOutput):
 			c.rename(&message, f, v.halfName)
-		case f.message(nodeName) && !v.onlyHalf():
-			message.append(appendText(nil, nodeName, unused(c.names, n.name+"_fp16")))
-		case f.message(nodeAttribute): // its value is the only one
+		case f.Message(onnx.NodeName) && !v.onlyHalf():
+			message.append(onnx.AppendText(nil, onnx.NodeName, unused(c.names, n.name+"_fp16")))
+		case f.Message(onnx.NodeAttribute): // its value is the only one
 		default:
-			message.append(f.raw)
+			message.append(f.Raw)
 		}
 	}
-	attribute := newPiece(appendText(nil, attributeName, "value"))
-	attribute.join(v.weights.half(attributeTensor, v.weights.name))
-	attribute.append(appendInteger(nil, attributeType, attributeTypeTensor))
-	message.message(nodeAttribute, attribute)
-	to.message(graphNode, message)
+	attribute := newPiece(onnx.AppendText(nil, onnx.AttributeName, "value"))
+	attribute.join(v.weights.half(onnx.AttributeTensor, v.weights.name))
+	attribute.append(onnx.AppendInteger(nil, onnx.AttributeType, onnx.AttributeTypeTensor))
+	message.message(onnx.NodeAttribute, attribute)
+	to.message(onnx.GraphNode, message)
 	c.report.converted(v.weights)
 }
 
 // rewriteInitializer writes an initializer in the precisions that are wanted.
-func (c *converter) rewriteInitializer(to *piece, f field, t *tensor) {
+func (c *converter) rewriteInitializer(to *piece, f onnx.Field, t *tensor) {
 	v := c.table[t.name]
 	half := v.free() && v.wantHalf
 	if !half || !v.onlyHalf() {
 		if t.external != nil {
-			to.message(graphInitializer, newPiece(c.place(t, t.name, false)))
+			to.message(onnx.GraphInitializer, newPiece(c.place(t, t.name, false)))
 		} else {
-			to.append(f.raw)
+			to.append(f.Raw)
 		}
 	}
 	if !half {
@@ -292,40 +294,40 @@ func (c *converter) rewriteInitializer(to *piece, f field, t *tensor) {
 	}
 	c.report.converted(t)
 	if t.external != nil {
-		to.message(graphInitializer, newPiece(c.place(t, v.halfName, true)))
+		to.message(onnx.GraphInitializer, newPiece(c.place(t, v.halfName, true)))
 	} else {
-		to.join(t.half(graphInitializer, v.halfName))
+		to.join(t.half(onnx.GraphInitializer, v.halfName))
 	}
 }
 
 // rewriteInfo writes the type of a value, or nothing if there is no such value
 // any more.
-func (c *converter) rewriteInfo(to *piece, f field, name string) {
+func (c *converter) rewriteInfo(to *piece, f onnx.Field, name string) {
 	v := c.table[name]
 	switch {
 	case v == nil:
-		to.append(f.raw)
+		to.append(f.Raw)
 	case v.alias != nil || v.narrows != nil || v.widens != nil && !v.wantFull && !v.pinned:
 	case v.half && !v.pinned || v.onlyHalf():
-		to.append(appendMessage(nil, graphValueInfo, replaceType(f.bytes, []protowire.Number{infoType, typeTensor})))
+		to.append(onnx.AppendMessage(nil, onnx.GraphValueInfo, replaceType(f.Bytes, []protowire.Number{onnx.InfoType, onnx.TypeTensor})))
 	default:
-		to.append(f.raw)
+		to.append(f.Raw)
 	}
 }
 
 // replaceType writes FP16 into a ValueInfoProto; path leads to the message that
 // holds the element type. The message was parsed before.
 func replaceType(message []byte, path []protowire.Number) []byte {
-	fields, _ := parse(message)
+	fields, _ := onnx.Parse(message)
 	var out []byte
 	for _, f := range fields {
 		switch {
-		case len(path) > 0 && f.message(path[0]):
-			out = appendMessage(out, f.number, replaceType(f.bytes, path[1:]))
-		case len(path) == 0 && f.is(tensorTypeElem, protowire.VarintType):
-			out = appendInteger(out, tensorTypeElem, int64(float16s))
+		case len(path) > 0 && f.Message(path[0]):
+			out = onnx.AppendMessage(out, f.Number, replaceType(f.Bytes, path[1:]))
+		case len(path) == 0 && f.Is(onnx.TensorTypeElem, protowire.VarintType):
+			out = onnx.AppendInteger(out, onnx.TensorTypeElem, int64(float16s))
 		default:
-			out = append(out, f.raw...)
+			out = append(out, f.Raw...)
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"gladd/engines/enginetest"
+	"gladd/internal/onnx"
 )
 
 // array is a tensor for ONNX Runtime.
@@ -131,8 +132,8 @@ func rounding(t testing.TB, converted []byte) []byte {
 	isHalf := func(name string) bool { return name != "" && c.table[name].kind == float16s }
 	var nodes [][]byte
 	cast := func(from, to string, kind elementType) {
-		node := appendText(appendText(nil, nodeInput, from), nodeOutput, to)
-		nodes = append(nodes, appendMessage(appendText(node, nodeOperator, "Cast"), nodeAttribute, integer("to", int64(kind))))
+		node := onnx.AppendText(onnx.AppendText(nil, onnx.NodeInput, from), onnx.NodeOutput, to)
+		nodes = append(nodes, onnx.AppendMessage(onnx.AppendText(node, onnx.NodeOperator, "Cast"), onnx.NodeAttribute, integer("to", int64(kind))))
 	}
 	widen := func(name string) { cast(name+"__half", name, float32s) }
 	round := func(name string) {
@@ -149,15 +150,15 @@ func rounding(t testing.TB, converted []byte) []byte {
 		var message []byte
 		var after []string
 		for _, f := range n.fields {
-			if name := string(f.bytes); f.message(nodeOutput) && isHalf(name) {
+			if name := string(f.Bytes); f.Message(onnx.NodeOutput) && isHalf(name) {
 				after = append(after, name)
 				suffix := "__exact"
 				if constant {
 					suffix = "__half"
 				}
-				message = appendText(message, nodeOutput, name+suffix)
+				message = onnx.AppendText(message, onnx.NodeOutput, name+suffix)
 			} else {
-				message = append(message, f.raw...)
+				message = append(message, f.Raw...)
 			}
 		}
 		nodes = append(nodes, message)
@@ -172,35 +173,35 @@ func rounding(t testing.TB, converted []byte) []byte {
 	graph := []byte(nil)
 	tensor := 0
 	for _, node := range nodes {
-		graph = appendMessage(graph, graphNode, node)
+		graph = onnx.AppendMessage(graph, onnx.GraphNode, node)
 	}
 	for _, f := range g.fields {
 		switch {
-		case f.message(graphNode), f.message(graphValueInfo):
-		case f.message(graphInitializer) && g.initializers[tensor].kind == float16s:
+		case f.Message(onnx.GraphNode), f.Message(onnx.GraphValueInfo):
+		case f.Message(onnx.GraphInitializer) && g.initializers[tensor].kind == float16s:
 			var message []byte
 			for _, f := range g.initializers[tensor].fields {
-				if f.message(tensorName) {
-					message = appendText(message, tensorName, string(f.bytes)+"__half")
+				if f.Message(onnx.TensorName) {
+					message = onnx.AppendText(message, onnx.TensorName, string(f.Bytes)+"__half")
 				} else {
-					message = append(message, f.raw...)
+					message = append(message, f.Raw...)
 				}
 			}
-			graph = appendMessage(graph, graphInitializer, message)
+			graph = onnx.AppendMessage(graph, onnx.GraphInitializer, message)
 			tensor++
 		default:
-			if f.message(graphInitializer) {
+			if f.Message(onnx.GraphInitializer) {
 				tensor++
 			}
-			graph = append(graph, f.raw...)
+			graph = append(graph, f.Raw...)
 		}
 	}
 	var out []byte
 	for _, f := range fields {
-		if f.message(modelGraph) {
-			out = appendMessage(out, modelGraph, graph)
+		if f.Message(onnx.ModelGraph) {
+			out = onnx.AppendMessage(out, onnx.ModelGraph, graph)
 		} else {
-			out = append(out, f.raw...)
+			out = append(out, f.Raw...)
 		}
 	}
 	return out

@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // tensor is a TensorProto: an initializer or the value of a Constant.
@@ -17,7 +19,7 @@ type tensor struct {
 	name     string
 	kind     elementType
 	dims     []int64
-	fields   []field
+	fields   []onnx.Field
 	data     []byte    // of float32 tensors within the graph's own file
 	external *location // nil: the values are in the graph's own file
 	extent   extent    // of float32 tensors
@@ -34,22 +36,22 @@ type location struct {
 }
 
 func parseTensor(message []byte) (*tensor, error) {
-	fields, err := parse(message)
+	fields, err := onnx.Parse(message)
 	if err != nil {
 		return nil, err
 	}
 	t := &tensor{fields: fields}
 	for _, f := range fields {
 		switch {
-		case f.message(tensorName):
-			t.name = string(f.bytes)
-		case f.is(tensorType, protowire.VarintType):
-			t.kind = elementType(f.scalar)
-		case f.number == tensorDims:
-			if t.dims, err = f.integers(t.dims); err != nil {
+		case f.Message(onnx.TensorName):
+			t.name = string(f.Bytes)
+		case f.Is(onnx.TensorType, protowire.VarintType):
+			t.kind = elementType(f.Scalar)
+		case f.Number == onnx.TensorDims:
+			if t.dims, err = f.Integers(t.dims); err != nil {
 				return nil, err
 			}
-		case f.is(tensorLocation, protowire.VarintType) && f.scalar == 1:
+		case f.Is(onnx.TensorLocation, protowire.VarintType) && f.Scalar == 1:
 			if t.external == nil {
 				t.external = &location{}
 			}
@@ -83,12 +85,12 @@ func (t *tensor) parseFloats() error {
 	var list []byte
 	for _, f := range t.fields {
 		switch {
-		case f.message(tensorRaw):
-			t.data = f.bytes
-		case f.message(tensorFloats):
-			list = append(list, f.bytes...)
-		case f.is(tensorFloats, protowire.Fixed32Type):
-			list = binary.LittleEndian.AppendUint32(list, uint32(f.scalar))
+		case f.Message(onnx.TensorRaw):
+			t.data = f.Bytes
+		case f.Message(onnx.TensorFloats):
+			list = append(list, f.Bytes...)
+		case f.Is(onnx.TensorFloats, protowire.Fixed32Type):
+			list = binary.LittleEndian.AppendUint32(list, uint32(f.Scalar))
 		}
 	}
 	if len(t.data) == 0 {
@@ -107,20 +109,20 @@ func (t *tensor) parseFloats() error {
 // parseExternal reads the entries of external_data.
 func (t *tensor) parseExternal() error {
 	for _, f := range t.fields {
-		if !f.message(tensorExternal) {
+		if !f.Message(onnx.TensorExternal) {
 			continue
 		}
-		entry, err := parse(f.bytes)
+		entry, err := onnx.Parse(f.Bytes)
 		if err != nil {
 			return err
 		}
 		var key, value string
 		for _, f := range entry {
 			switch {
-			case f.message(entryKey):
-				key = string(f.bytes)
-			case f.message(entryValue):
-				value = string(f.bytes)
+			case f.Message(onnx.EntryKey):
+				key = string(f.Bytes)
+			case f.Message(onnx.EntryValue):
+				value = string(f.Bytes)
 			}
 		}
 		switch key {
@@ -190,14 +192,14 @@ func (t *tensor) lost() bool {
 func (t *tensor) header(name string, kind elementType) []byte {
 	var message []byte
 	for _, f := range t.fields {
-		switch f.number {
-		case tensorName, tensorType, tensorFloats, tensorRaw, tensorExternal, tensorLocation:
+		switch f.Number {
+		case onnx.TensorName, onnx.TensorType, onnx.TensorFloats, onnx.TensorRaw, onnx.TensorExternal, onnx.TensorLocation:
 		default:
-			message = append(message, f.raw...)
+			message = append(message, f.Raw...)
 		}
 	}
-	message = appendInteger(message, tensorType, int64(kind))
-	return appendText(message, tensorName, name)
+	message = onnx.AppendInteger(message, onnx.TensorType, int64(kind))
+	return onnx.AppendText(message, onnx.TensorName, name)
 }
 
 // half is the tensor in FP16 under a name, as a field of the message around it.
@@ -206,7 +208,7 @@ func (t *tensor) half(number protowire.Number, name string) piece {
 	inside := newPiece(t.header(name, float16s))
 	values := newPiece(nil)
 	values.add(t, t.size()/2)
-	inside.message(tensorRaw, values)
+	inside.message(onnx.TensorRaw, values)
 	outside := newPiece(nil)
 	outside.message(number, inside)
 	return outside

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
 // value is a tensor that flows through a graph.
@@ -319,7 +321,7 @@ func (n *node) constantTensor() *tensor {
 	}
 	if n.op == "ConstantOfShape" { // without a value it is filled with zeros
 		value.dims = []int64{1}
-		value.fields, _ = parse(appendInteger(nil, tensorDims, 1))
+		value.fields, _ = onnx.Parse(onnx.AppendInteger(nil, onnx.TensorDims, 1))
 		value.data = make([]byte, 4)
 		return value
 	}

@@ -2,28 +2,12 @@ package trttest
 
 import (
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"gladd/internal/onnx"
 )
 
-// ONNX's field numbers and constants are those of onnx.proto, version 8 of the
-// format.
-const (
-	modelIRVersion, modelGraph, modelOpset                     = 1, 7, 8
-	opsetVersion                                               = 2
-	graphNode, graphName, graphInput, graphOutput              = 1, 2, 11, 12
-	nodeInput, nodeOutput, nodeName, nodeOperator              = 1, 2, 3, 4
-	valueName, valueType                                       = 1, 2
-	typeTensor, tensorElement, tensorShape, shapeDimension     = 1, 1, 2, 1
-	dimensionValue, dimensionName                              = 1, 2
-	elementFloat, onnxVersion, opset                       int = 1, 8, 17
-)
-
-func field(message []byte, number protowire.Number, content []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(message, number, protowire.BytesType), content)
-}
-
-func number(field protowire.Number, value int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(nil, field, protowire.VarintType), uint64(value))
-}
+// What a graph of one node says of itself.
+const elementFloat, onnxVersion, opset = 1, 8, 17
 
 // value is a float tensor; a size below 0 is a dynamic dimension, named batch.
 func value(name string, shape ...int64) []byte {
@@ -31,14 +15,14 @@ func value(name string, shape ...int64) []byte {
 	for _, size := range shape {
 		var dimension []byte
 		if size < 0 {
-			dimension = field(nil, dimensionName, []byte("batch"))
+			dimension = onnx.AppendText(nil, onnx.DimensionName, "batch")
 		} else {
-			dimension = number(dimensionValue, int(size))
+			dimension = onnx.AppendInteger(nil, onnx.DimensionValue, size)
 		}
-		dimensions = field(dimensions, shapeDimension, dimension)
+		dimensions = onnx.AppendMessage(dimensions, onnx.ShapeDimension, dimension)
 	}
-	tensor := field(number(tensorElement, elementFloat), tensorShape, dimensions)
-	return field(field(nil, valueName, []byte(name)), valueType, field(nil, typeTensor, tensor))
+	tensor := onnx.AppendMessage(onnx.AppendInteger(nil, onnx.TensorTypeElem, elementFloat), onnx.TensorTypeShape, dimensions)
+	return onnx.AppendMessage(onnx.AppendText(nil, onnx.InfoName, name), onnx.InfoType, onnx.AppendMessage(nil, onnx.TypeTensor, tensor))
 }
 
 // Graph is an ONNX file of one node named the_node, with one float input in and
@@ -48,89 +32,50 @@ func Graph(operator string, shape ...int64) []byte {
 	for _, part := range []struct {
 		number protowire.Number
 		text   string
-	}{{nodeInput, "in"}, {nodeOutput, "out"}, {nodeName, "the_node"}, {nodeOperator, operator}} {
-		node = field(node, part.number, []byte(part.text))
+	}{{onnx.NodeInput, "in"}, {onnx.NodeOutput, "out"}, {onnx.NodeName, "the_node"}, {onnx.NodeOperator, operator}} {
+		node = onnx.AppendText(node, part.number, part.text)
 	}
-	graph := field(field(nil, graphNode, node), graphName, []byte("graph"))
-	graph = field(field(graph, graphInput, value("in", shape...)), graphOutput, value("out", shape...))
-	model := number(modelIRVersion, onnxVersion)
-	model = field(model, modelGraph, graph)
-	return field(model, modelOpset, number(opsetVersion, opset))
+	graph := onnx.AppendText(onnx.AppendMessage(nil, onnx.GraphNode, node), onnx.GraphName, "graph")
+	graph = onnx.AppendMessage(onnx.AppendMessage(graph, onnx.GraphInput, value("in", shape...)), onnx.GraphOutput, value("out", shape...))
+	model := onnx.AppendInteger(nil, onnx.ModelIRVersion, onnxVersion)
+	model = onnx.AppendMessage(model, onnx.ModelGraph, graph)
+	return onnx.AppendMessage(model, onnx.ModelOpset, onnx.AppendInteger(nil, onnx.OpsetVersion, opset))
 }
 
 // Inputs reads the names and shapes of an ONNX file's inputs; -1 is a dynamic
-// dimension. It returns nil for what is no ONNX file.
-func Inputs(onnx []byte) map[string][]int64 {
+// dimension. What is no ONNX file has none.
+func Inputs(file []byte) map[string][]int64 {
 	inputs := map[string][]int64{}
-	for _, graph := range fields(onnx, modelGraph) {
-		for _, input := range fields(graph, graphInput) {
-			var name string
-			for _, text := range fields(input, valueName) {
-				name = string(text)
-			}
-			shape := []int64{}
-			for _, step := range descend(input, valueType, typeTensor, tensorShape) {
-				for _, dimension := range fields(step, shapeDimension) {
-					shape = append(shape, size(dimension))
+	for _, input := range within(file, onnx.ModelGraph, onnx.GraphInput) {
+		var name string
+		for _, text := range within(input, onnx.InfoName) {
+			name = string(text)
+		}
+		shape := []int64{}
+		for _, dimension := range within(input, onnx.InfoType, onnx.TypeTensor, onnx.TensorTypeShape, onnx.ShapeDimension) {
+			size := int64(-1)
+			for field := range onnx.Fields(dimension) {
+				if field.Is(onnx.DimensionValue, protowire.VarintType) {
+					size = int64(field.Scalar)
 				}
 			}
-			inputs[name] = shape
+			shape = append(shape, size)
 		}
+		inputs[name] = shape
 	}
 	return inputs
 }
 
-func size(dimension []byte) int64 {
-	for len(dimension) > 0 {
-		number, kind, n := protowire.ConsumeTag(dimension)
-		if n < 0 {
-			break
-		}
-		dimension = dimension[n:]
-		if number == dimensionValue && kind == protowire.VarintType {
-			value, _ := protowire.ConsumeVarint(dimension)
-			return int64(value)
-		}
-		if n = protowire.ConsumeFieldValue(number, kind, dimension); n < 0 {
-			break
-		}
-		dimension = dimension[n:]
+// within are the contents of all fields at the end of a path of field numbers.
+func within(message []byte, path ...protowire.Number) [][]byte {
+	if len(path) == 0 {
+		return [][]byte{message}
 	}
-	return -1
-}
-
-// fields are the contents of a message's fields of one number.
-func fields(message []byte, wanted protowire.Number) (contents [][]byte) {
-	for len(message) > 0 {
-		number, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return nil
+	var contents [][]byte
+	for field := range onnx.Fields(message) {
+		if field.Message(path[0]) {
+			contents = append(contents, within(field.Bytes, path[1:]...)...)
 		}
-		message = message[n:]
-		if number == wanted && kind == protowire.BytesType {
-			content, n := protowire.ConsumeBytes(message)
-			if n < 0 {
-				return nil
-			}
-			contents, message = append(contents, content), message[n:]
-			continue
-		}
-		if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
-			return nil
-		}
-		message = message[n:]
 	}
 	return contents
-}
-
-func descend(message []byte, path ...protowire.Number) [][]byte {
-	messages := [][]byte{message}
-	for _, number := range path {
-		var next [][]byte
-		for _, message := range messages {
-			next = append(next, fields(message, number)...)
-		}
-		messages = next
-	}
-	return messages
 }
