@@ -15,6 +15,7 @@ import (
 
 	"gladd/engines"
 	"gladd/engines/enginetest"
+	"gladd/trt/cuda/cudatest"
 	"gladd/trt/trttest"
 )
 
@@ -145,28 +146,34 @@ func TestHalfPrecision(t *testing.T) {
 	}
 }
 
-// Nothing grows from call to call.
+// Nothing grows in 10,000 calls, on the GPU or in C's memory.
 func TestManyCalls(t *testing.T) {
 	box := newBox(t, trttest.V10_3)
-	networks := box.open(t, box.backend(t), enginetest.TinyA(t))
+	networks := box.open(t, box.backend(t), enginetest.Micro(t))
 	m := networks.bundle.Manifest
-	for range 3 {
-		if _, err := call(t.Context(), m, networks, "predict noise", 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	calls := 500
+	each := 2000
 	if testing.Short() {
-		calls = 100 // as above
+		each = 20 // as above
 	}
-	before := fmt.Sprint(box.cuda.Live())
-	for range calls {
-		if _, err := call(t.Context(), m, networks, "predict noise", 1); err != nil {
-			t.Fatal(err)
+	run := func(times int) {
+		t.Helper()
+		for _, name := range routineCalls {
+			for range times {
+				if _, err := call(t.Context(), m, networks, name, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
+	run(10)
+	before, heap := fmt.Sprint(box.cuda.Live()), cudatest.HeapBytes()
+	run(each)
 	if after := fmt.Sprint(box.cuda.Live()); after != before {
-		t.Errorf("before %d calls %s, after them %s", calls, before, after)
+		t.Errorf("before the calls %s, after them %s", before, after)
+	}
+	// A leak of a hundred bytes a call would be 1 MB.
+	if grown := cudatest.HeapBytes() - heap; grown > 1<<19 {
+		t.Errorf("%d calls took %d bytes of C's memory", each*len(routineCalls), grown)
 	}
 }
 
