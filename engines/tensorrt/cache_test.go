@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -253,6 +254,25 @@ func TestOneBuilderAtATime(t *testing.T) {
 	unlock()
 	if err := <-second; err != nil {
 		t.Errorf("after the other builder: %v", err)
+	}
+}
+
+// What root builds before the service does is where the service can write: tests run as
+// root.
+func TestFolderBelongsToWhomTheOneAroundItDoes(t *testing.T) {
+	around := t.TempDir()
+	const service = 64321
+	if err := os.Chown(around, service, service); err != nil {
+		t.Fatalf("%v (tests run as root)", err)
+	}
+	cache := NewCache(filepath.Join(around, "engines"))
+	put(t, cache, testKey(), "plan")
+	info, err := os.Stat(cache.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != service || owner.Gid != service {
+		t.Errorf("expected the folder of user %d, found %d", service, owner.Uid)
 	}
 }
 

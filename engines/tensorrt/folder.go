@@ -83,7 +83,7 @@ func sizeOf(path string) (size int64) {
 // Lock waits until nobody else builds; waiting is called once where there is
 // somebody. The lock ends with unlock or with the process.
 func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err error) {
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+	if err := c.make(); err != nil {
 		return nil, &CacheError{err}
 	}
 	path := filepath.Join(c.dir, lockName)
@@ -115,6 +115,23 @@ func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err er
 	}
 }
 
+// make makes the folder, if it is not there. One that root makes belongs to whom the
+// folder around it belongs to: the service must be able to write to it.
+func (c *Cache) make() error {
+	if _, err := os.Stat(c.dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	around, err := os.Stat(filepath.Dir(c.dir))
+	if err != nil {
+		return err
+	}
+	owner := around.Sys().(*syscall.Stat_t)
+	return os.Chown(c.dir, int(owner.Uid), int(owner.Gid))
+}
+
 // Timing returns what earlier builds measured on a GPU, nil where none did. It
 // makes the next build quicker and more alike.
 func (c *Cache) Timing(key Key) ([]byte, error) {
@@ -137,7 +154,7 @@ func timingName(key Key) string {
 // write makes a file appear whole, with its content on the disk. A file that is not
 // whole yet lies beside it: elsewhere there may be no room.
 func (c *Cache) write(name string, parts ...[]byte) error {
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+	if err := c.make(); err != nil {
 		return &CacheError{err}
 	}
 	path := filepath.Join(c.dir, name)
