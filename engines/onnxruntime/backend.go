@@ -202,7 +202,7 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 	if b.options.CUDA {
 		name = NameCUDA
 		if err := appendCUDA(options); err != nil {
-			return nil, b.cannotOpen(err)
+			return nil, b.cannotOpen(err) //nolint:contextcheck // the driver is asked even if nobody waits any more
 		}
 	}
 	networks := &Networks{
@@ -219,7 +219,7 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 		opened, err := b.openSession(ctx, bundle, name, options)
 		if err != nil {
 			if b.options.CUDA {
-				err = b.cannotOpen(err)
+				err = b.cannotOpen(err) //nolint:contextcheck // as above
 			}
 			return nil, errors.Join(err, networks.Close())
 		}

@@ -150,7 +150,7 @@ func (c *Cache) read(key Key, suffix string) ([]byte, Entry, error) {
 	if err != nil {
 		return nil, Entry{}, err
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close()
 	if entry.Key != key {
 		return nil, Entry{}, fmt.Errorf("%s was built for something else", path)
 	}
@@ -172,7 +172,7 @@ func openEntry(path string) (file *os.File, reader *bufio.Reader, entry Entry, e
 	}
 	defer func() {
 		if err != nil {
-			file.Close() //nolint:errcheck // it was only read
+			file.Close()
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
@@ -195,7 +195,7 @@ func openEntry(path string) (file *os.File, reader *bufio.Reader, entry Entry, e
 	if document.Schema != entrySchema {
 		return nil, nil, Entry{}, fmt.Errorf("schema: expected %s, found %q; it is from another version of gladd", entrySchema, document.Schema)
 	}
-	if want, found := document.Entry.Plan.Bytes, info.Size()-int64(len(header)); found != want {
+	if want, found := document.Plan.Bytes, info.Size()-int64(len(header)); found != want {
 		return nil, nil, Entry{}, fmt.Errorf("expected a plan of %d bytes, found %d: it is damaged", want, found)
 	}
 	return file, reader, document.Entry, nil
@@ -231,7 +231,7 @@ func (c *Cache) Drop(ctx context.Context, entry Entry) error {
 	path := c.path(entry.Key, planSuffix)
 	file, _, found, err := openEntry(path)
 	if err == nil {
-		file.Close() //nolint:errcheck // it was only read
+		file.Close()
 	}
 	if err == nil && found.Plan.SHA256 != entry.Plan.SHA256 || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -262,7 +262,7 @@ func (c *Cache) List() (entries []Entry, err error) {
 			errs = append(errs, err)
 			continue
 		}
-		opened.Close() //nolint:errcheck // it was only read
+		opened.Close()
 		entries = append(entries, entry)
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int {

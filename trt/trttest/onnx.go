@@ -54,8 +54,8 @@ func Inputs(file []byte) map[string][]int64 {
 		shape := []int64{}
 		for _, dimension := range within(input, onnx.InfoType, onnx.TypeTensor, onnx.TensorTypeShape, onnx.ShapeDimension) {
 			size := int64(-1)
-			for field := range onnx.Fields(dimension) {
-				if field.Is(onnx.DimensionValue, protowire.VarintType) {
+			for field, err := range onnx.Fields(dimension) {
+				if err == nil && field.Is(onnx.DimensionValue, protowire.VarintType) {
 					size = int64(field.Scalar)
 				}
 			}
@@ -72,8 +72,8 @@ func within(message []byte, path ...protowire.Number) [][]byte {
 		return [][]byte{message}
 	}
 	var contents [][]byte
-	for field := range onnx.Fields(message) {
-		if field.Message(path[0]) {
+	for field, err := range onnx.Fields(message) {
+		if err == nil && field.Message(path[0]) {
 			contents = append(contents, within(field.Bytes, path[1:]...)...)
 		}
 	}

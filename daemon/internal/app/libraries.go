@@ -47,7 +47,7 @@ func Backends(options EngineOptions) []Library {
 	}
 	backend, err := onnxruntime.New(onnxruntime.Options{Library: options.ONNXRuntimeLibrary})
 	if err == nil {
-		backend.Close() //nolint:errcheck // it was only looked at
+		backend.Close()
 	}
 	return []Library{
 		{Name: BackendONNXRuntime, Found: state(err)},
