@@ -86,11 +86,11 @@ func runKills(t *testing.T, acknowledge bool, keep string) {
 			ended[fmt.Sprint(reason["code"])]++
 		}
 	}
-	came, forgotten := 0, 0
+	came := 0
 	for _, station := range k.line.stations {
 		came += len(k.mes.Verdicts(station))
 	}
-	_, forgotten = k.mes.Different()
+	_, forgotten := k.mes.Different()
 	t.Logf("killed %v; %d commands, %d accepted; %d verdicts came %d times, %d were acknowledged only when repeated; reasons %v; a start takes %v",
 		killed, len(k.all), total, total, came, forgotten, ended, k.starts.Round(time.Millisecond))
 	if ended["restarted"] == 0 || ended["<nil>"] == 0 {

@@ -17,11 +17,10 @@ import (
 // network is a network namespace that a cable, a pair of virtual interfaces,
 // connects with the test.
 type network struct {
-	t         *testing.T
-	name      string // of the namespace, and of the cable's end there
-	far       string // of the cable's end here
-	broker    string // the address here
-	addresses string // of both ends
+	t      *testing.T
+	name   string // of the namespace, and of the cable's end there
+	far    string // of the cable's end here
+	broker string // the address here
 }
 
 // newNetwork makes one; it needs root and a kernel that has them.

@@ -391,15 +391,15 @@ func waitConnected(t *testing.T, client *mes.Client) {
 	eventually(t, "connected", func() bool { connected, _ := client.Connected(); return connected })
 }
 
-func waitProblem(t *testing.T, client *mes.Client, text string) (problem string) {
+func waitProblem(t *testing.T, client *mes.Client, text string) {
 	t.Helper()
+	problem := ""
 	eventually(t, "problem "+text, func() bool {
 		if _, err := client.Connected(); err != nil {
 			problem = err.Error()
 		}
 		return strings.Contains(problem, text) && problem != "not connected yet"
 	})
-	return problem
 }
 
 func waitEmpty(t *testing.T, l *ledger.Ledger) {

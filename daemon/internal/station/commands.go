@@ -20,13 +20,13 @@ func (s *Station) Command(ctx context.Context, verb verdict.Verb, payload []byte
 	switch verb {
 	case verdict.VerbStart:
 		if command.Start.IsContinuous() {
-			return s.execute(command)
+			return s.execute(command) //nolint:contextcheck // see below
 		}
 		return s.Start(command.Start, received, "")
 	case verdict.VerbPrepare:
 		return s.prepare(ctx, command)
 	}
-	return s.execute(command)
+	return s.execute(command) //nolint:contextcheck // a reset goes on behind its reply
 }
 
 // execute does what a command says that takes no time.

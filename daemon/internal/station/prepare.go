@@ -88,7 +88,7 @@ func (s *Station) prepare(ctx context.Context, command verdict.Command) verdict.
 func (s *Station) load(ctx context.Context, recipe string) (Model, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stop, cancel)()
+	defer context.AfterFunc(s.stop, cancel)() //nolint:contextcheck // the station's end
 	if s.options.Prepare == nil {
 		return Model{}, fmt.Errorf("%w: expected %s", ErrUnknownRecipe, s.options.Model.Recipe.Name)
 	}
