@@ -296,5 +296,13 @@ func (d *daemon) closeEngines() error {
 		return nil
 	}
 	defer d.turns.Give()
-	return d.engines.Close()
+	closed := make(chan error, 1)
+	go func() { closed <- d.engines.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		d.log.Error("a recipe is still being loaded; the engines are left to the end of the process")
+		return nil
+	}
 }

@@ -23,6 +23,7 @@ type Engines struct {
 
 	mutex    sync.Mutex
 	networks map[string]*shared // by model digest
+	closed   bool
 }
 
 // shared are networks and the number of models that use them.
@@ -53,10 +54,14 @@ func OpenEngines(options EngineOptions, log *slog.Logger) (*Engines, error) {
 	return made, nil
 }
 
-// Close frees the networks and their runtimes. It may be called twice.
+// Close frees the networks and their runtimes, after what is being opened. It may
+// be called twice.
 func (e *Engines) Close() error {
+	e.opening.Lock()
+	defer e.opening.Unlock()
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
+	e.closed = true
 	var errs []error
 	for _, networks := range e.networks {
 		errs = append(errs, networks.Close())
@@ -82,6 +87,9 @@ func (e *Engines) Networks(bundle *engines.Bundle) engines.Networks {
 func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (engines.Networks, error) {
 	e.opening.Lock()
 	defer e.opening.Unlock()
+	if e.isClosed() {
+		return nil, errors.New("the engines are closed")
+	}
 	if networks := e.use(bundle, nil); networks != nil {
 		return networks, nil
 	}
@@ -94,6 +102,12 @@ func (e *Engines) OpenNetworks(ctx context.Context, bundle *engines.Bundle) (eng
 		return nil, err
 	}
 	return e.use(bundle, networks), nil
+}
+
+func (e *Engines) isClosed() bool {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	return e.closed
 }
 
 // use counts one more user of a bundle's networks, which may be new ones. Nil:

@@ -32,13 +32,13 @@ func (d *daemon) openStations(ctx context.Context) error {
 	}
 	d.engines = opened
 	d.recipes = &recipes{engines: opened, turns: d.turns, config: d.config, software: d.options.Software}
-	wanted := make([]string, len(d.config.Stations))
+	memories := make([]station.Memory, len(d.config.Stations))
 	users := map[string]int{}
 	for i, each := range d.config.Stations {
-		if wanted[i], err = d.wantedRecipe(each); err != nil {
+		if memories[i], err = d.recall(each); err != nil {
 			return FaultError{err}
 		}
-		users[wanted[i]]++
+		users[memories[i].Recipe]++
 	}
 	type result struct {
 		model station.Model
@@ -48,7 +48,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 	working := 0
 	var failures []error
 	for i, each := range d.config.Stations {
-		name := wanted[i]
+		name := memories[i].Recipe
 		recipe, tried := models[name]
 		if !tried && name != "" {
 			if recipe.model, recipe.err = d.recipes.open(ctx, name); recipe.err == nil {
@@ -75,7 +75,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 		default:
 			working++
 		}
-		d.stations = append(d.stations, station.New(d.stationOptions(each, name, recipe.model, recipe.err)))
+		d.stations = append(d.stations, station.New(d.stationOptions(each, memories[i], recipe.model, recipe.err)))
 	}
 	if working == 0 {
 		return machineFault(fmt.Errorf("no station has a model:\n%w", errors.Join(failures...)))
@@ -89,14 +89,11 @@ func (d *daemon) source(name string) string {
 	return "/" + d.config.Site + "/" + d.config.Line + "/" + name
 }
 
-func (d *daemon) stationOptions(config configs.Station, recipe string, model station.Model, modelError error) station.Options {
+func (d *daemon) stationOptions(config configs.Station, memory station.Memory, model station.Model, modelError error) station.Options {
 	keep := map[string]station.KeepImages{
 		configs.KeepAll: station.KeepAll, configs.KeepNotOK: station.KeepNotOK, configs.KeepNone: station.KeepNone,
 	}[d.config.Ledger.Images.Keep]
 	source := config.Camera.Source
-	if modelError != nil { // it is tried again with a reset
-		model.Recipe = verdict.Recipe{Name: recipe, Version: d.config.Recipes[recipe].Version}
-	}
 	return station.Options{
 		Site:       d.config.Site,
 		Line:       d.config.Line,
@@ -104,7 +101,7 @@ func (d *daemon) stationOptions(config configs.Station, recipe string, model sta
 		Model:      model,
 		ModelError: modelError,
 		Prepare:    d.recipes.open,
-		Prepared:   func(recipe string) error { return d.keepPrepared(config, recipe) },
+		Memory:     memory,
 		Continuous: config.Trigger.Kind == configs.TriggerInterval || config.Trigger.Kind == configs.TriggerFolder,
 		Open:       d.opener(config),
 		Camera:     verdict.Camera{Name: capture.SourceName(source)},
@@ -122,6 +119,28 @@ func (d *daemon) stationOptions(config configs.Station, recipe string, model sta
 		Changed:    d.changed,
 		Log:        d.log,
 	}
+}
+
+// recall is what a station begins with: the configuration, or what commands made
+// of it since.
+func (d *daemon) recall(config configs.Station) (station.Memory, error) {
+	memory, err := station.Recall(d.ledger, d.source(config.Name), config.Recipe)
+	if err != nil {
+		return memory, err
+	}
+	if _, known := d.config.Recipes[memory.Recipe]; memory.Recipe != "" && !known {
+		d.log.Warn("the recipe that was prepared is configured no more; the configuration's is used", "station", config.Name, "prepared", memory.Recipe, "recipe", config.Recipe)
+		memory.Recipe = config.Recipe
+	}
+	if memory.Recipe != "" && memory.Recipe != config.Recipe {
+		d.log.Info("station goes on with the recipe that was prepared by a command", "station", config.Name, "recipe", memory.Recipe, "configured", config.Recipe)
+	}
+	if memory.Halted {
+		d.log.Warn("station stays halted; reset ends it", "station", config.Name)
+	} else if memory.Stopped {
+		d.log.Warn("station stays stopped; a continuous start ends it", "station", config.Name)
+	}
+	return memory, nil
 }
 
 // opener opens a station's camera. A watched folder is none: its triggers

@@ -25,12 +25,12 @@ func (d *daemon) startTriggers(ctx context.Context) {
 	}
 }
 
-// triggerByClock triggers at an interval, until the camera has no more
-// pictures.
+// triggerByClock triggers at an interval. A station whose camera has no more
+// pictures takes no triggers, until a reset begins anew.
 func (d *daemon) triggerByClock(ctx context.Context, each *station.Station, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	for !each.CameraFinished() {
+	for {
 		each.Trigger(time.Now())
 		select {
 		case <-ctx.Done():

@@ -3,9 +3,12 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"gladd/daemon/internal/verdict"
 )
@@ -32,6 +35,20 @@ func noEvaluations() map[verdict.Evaluation]int64 {
 
 // Counters returns a source's counters.
 func (l *Ledger) Counters(source string) (counters Counters, err error) {
+	err = l.refusals.read(func() error {
+		if counters, err = l.counters(source); err != nil {
+			return err
+		}
+		for code, count := range l.refusals.of(source) {
+			counters.Refusals[code] += count
+		}
+		return nil
+	})
+	return counters, err
+}
+
+// counters are those that are written.
+func (l *Ledger) counters(source string) (counters Counters, err error) {
 	counters = Counters{
 		Evaluations: noEvaluations(),
 		Reasons:     map[verdict.ReasonCode]int64{},
@@ -76,9 +93,6 @@ func (l *Ledger) Counters(source string) (counters Counters, err error) {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return counters, fmt.Errorf("ledger: counters of %s: %w", source, err)
 	}
-	for code, count := range l.refusals.of(source) {
-		counters.Refusals[code] += count
-	}
 	return counters, nil
 }
 
@@ -103,10 +117,12 @@ func (tx transaction) count(source, kind, name string, by int) error {
 		source, kind, name, by)
 }
 
-// refusals counts those that could not be written.
+// refusals counts those that are not written yet.
 type refusals struct {
-	mutex sync.Mutex
-	count map[refused]int64
+	flushing sync.Mutex
+	writes   atomic.Int64 // begun and ended; odd while one is under way
+	mutex    sync.Mutex
+	count    map[refused]int64
 }
 
 type refused struct {
@@ -135,15 +151,35 @@ func (r *refusals) of(source string) map[verdict.RefusalCode]int64 {
 	return counts
 }
 
-// flushRefusals writes what could not be written before.
+// read reads the counters, with what is not written yet; again, where it was just
+// being written, for that would count twice or not at all. A disk that stalls is
+// not waited for: then it is not written.
+func (r *refusals) read(read func() error) error {
+	for range 100 {
+		before := r.writes.Load()
+		if err := read(); err != nil {
+			return err
+		}
+		if before%2 == 0 && r.writes.Load() == before {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// flushRefusals writes what was not written before.
 func (l *Ledger) flushRefusals() {
+	l.refusals.flushing.Lock()
+	defer l.refusals.flushing.Unlock()
 	l.refusals.mutex.Lock()
-	waiting := l.refusals.count
-	l.refusals.count = nil
+	waiting := maps.Clone(l.refusals.count)
 	l.refusals.mutex.Unlock()
 	if len(waiting) == 0 {
 		return
 	}
+	l.refusals.writes.Add(1)
+	defer l.refusals.writes.Add(1)
 	err := l.commit(func(tx transaction) error {
 		for of, count := range waiting {
 			if err := tx.count(of.source, "refusal", string(of.code), int(count)); err != nil {
@@ -152,15 +188,16 @@ func (l *Ledger) flushRefusals() {
 		}
 		return nil
 	})
-	if err == nil {
+	if err != nil {
 		return
 	}
 	l.refusals.mutex.Lock()
 	defer l.refusals.mutex.Unlock()
-	for of, count := range l.refusals.count {
-		waiting[of] += count
+	for of, count := range waiting {
+		if l.refusals.count[of] -= count; l.refusals.count[of] == 0 {
+			delete(l.refusals.count, of)
+		}
 	}
-	l.refusals.count = waiting
 }
 
 // NextSession gives the next number of a connection to the broker.
@@ -179,5 +216,5 @@ func (l *Ledger) NextSession() (session int64, err error) {
 }
 
 // CountRefusal counts a refusal that is not worth a write of its own; it is
-// written with the next one.
+// written within a second.
 func (l *Ledger) CountRefusal(source string, code verdict.RefusalCode) { l.refusals.add(source, code) }

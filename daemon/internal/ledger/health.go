@@ -111,13 +111,22 @@ func IsFull(err error) bool {
 
 func isNoSpace(errno syscall.Errno) bool { return errno == syscall.ENOSPC || errno == syscall.EDQUOT }
 
-// heal tries, while the ledger is broken, whether it works again.
+// flushEvery is how often refusals are written that were counted only.
+const flushEvery = time.Second
+
+// heal tries, while the ledger is broken, whether it works again. While it is not, it
+// writes what was counted only.
 func (l *Ledger) heal() {
 	defer close(l.healed)
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-l.closing:
+			l.flushRefusals()
 			return
+		case <-ticker.C:
+			l.flushRefusals()
 		case <-l.health.failed:
 		}
 		for l.Health() != nil {

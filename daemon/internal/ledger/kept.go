@@ -8,9 +8,11 @@ import (
 
 // Keep keeps a value over restarts, in place of an earlier one of its key.
 func (l *Ledger) Keep(key, value string) error {
-	return l.commit(func(tx transaction) error {
-		return tx.exec(`INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, key, value)
-	})
+	return l.commit(func(tx transaction) error { return tx.keep(key, value) })
+}
+
+func (tx transaction) keep(key, value string) error {
+	return tx.exec(`INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, key, value)
 }
 
 // Kept returns the value of a key; empty: there is none.

@@ -614,3 +614,32 @@ func TestSessions(t *testing.T) {
 		}
 	}
 }
+
+// What was counted in memory only is not forgotten at the end, and never counted
+// down.
+func TestRefusalsOnlyGrow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := openTest(t, path)
+	last := int64(0)
+	for range 2000 {
+		l.CountRefusal(source, verdict.RefusedBusy)
+		if last%100 == 0 {
+			go l.flushRefusals()
+		}
+		counters, err := l.Counters(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := counters.Refusals[verdict.RefusedBusy]; now != last+1 {
+			t.Fatalf("want %d, found %d", last+1, now)
+		}
+		last++
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	counters, err := openTest(t, path).Counters(source)
+	if err != nil || counters.Refusals[verdict.RefusedBusy] != last {
+		t.Errorf("want %d, found %v, %v", last, counters.Refusals, err)
+	}
+}

@@ -183,6 +183,7 @@ func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Tim
 	if err != nil {
 		if !written {
 			l.settle(record.TriggerID, part)
+			l.tell(source) // of those before it, which waited for this one
 		}
 		return err
 	}

@@ -3,6 +3,7 @@ package mes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -54,7 +55,11 @@ func (c *Client) receive(message mqtt.Message) {
 	}
 }
 
-func isStart(verb string) bool { return verdict.Verb(verb) == verdict.VerbStart }
+// isStart says whether a verb is start, or none that there is: neither may keep the
+// others out.
+func isStart(verb string) bool {
+	return verdict.Verb(verb) == verdict.VerbStart || !slices.Contains(verdict.Verbs, verdict.Verb(verb))
+}
 
 // stationOf is the station's name in a command's topic.
 func (c *Client) stationOf(topic string) string {

@@ -64,3 +64,27 @@ func TestFlood(t *testing.T) {
 		t.Errorf("want a few replies to what was refused at once, found %d", refused)
 	}
 }
+
+// A command that was accepted is never told to be refused, in whatever flood of
+// itself it is repeated.
+func TestRepeatInAFlood(t *testing.T) {
+	broker := mestest.StartMosquitto(t, "allow_anonymous true", "max_inflight_messages 0", "max_queued_messages 0")
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	waitConnected(t, b.client)
+	listener := mestest.Listen(t, broker.URL())
+	const again = `{"command_id":"c-1","part_id":"P-1"}`
+	listener.Send(topic+"cmd/start", again, false)
+	listener.Wait("cmd/start/reply", mestest.Count(1))
+	for range 1000 {
+		listener.Post(topic+"cmd/start", again)
+	}
+	// Behind the flood, by a verb that it does not keep out.
+	listener.Send(topic+"cmd/stop", `{"command_id":"c-2"}`, false)
+	listener.Wait("cmd/stop/reply", mestest.Count(1))
+	eventually(t, "replies to the flood", func() bool { return len(listener.Messages("cmd/start/reply")) > 50 })
+	for _, message := range listener.Messages("cmd/start/reply") {
+		if reply := message.JSON(t); reply["command_id"] == "c-1" && reply["accepted"] != true {
+			t.Fatalf("found %s", message.Payload)
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 // inspections down.
 const (
 	commandsPerSecond = 200
-	commandsAtOnce    = 200
+	commandsAtOnce    = commandsWaiting
 	// othersPerSecond is for commands other than start, which a flood of those must
 	// not keep out.
 	othersPerSecond = 20
@@ -65,18 +65,25 @@ func (c *Client) admit(station, verb string, payload []byte) bool {
 }
 
 // refuseAtOnce refuses a command for which there is no time or no room. Every
-// refusal is counted; a few get a reply, which names the command's id if that
-// can be read.
+// refusal is counted. Those few that get a reply are settled like any other: the
+// reply is kept by the command's id, or it is the first reply to that.
 func (c *Client) refuseAtOnce(station, verb string, payload []byte, code verdict.RefusalCode, detail string) {
-	c.options.Ledger.CountRefusal("/"+c.options.Site+"/"+c.options.Line+"/"+station, code)
+	source := "/" + c.options.Site + "/" + c.options.Line + "/" + station
 	limit := c.limits[station]
 	if count := limit.tell(); count > 0 {
 		c.options.Log.Warn("commands were refused at once", "station", station, "count", count, "reason", code, "detail", detail)
 	}
 	if !limit.replies.Allow() {
+		c.options.Ledger.CountRefusal(source, code)
 		return
 	}
-	go c.reply(context.Background(), station, verb, verdict.Reply{CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
+	go func() {
+		reply, err := c.options.Ledger.Refuse(source, verdict.Reply{CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
+		if err != nil {
+			return // it may have been accepted before; whoever repeats it is told
+		}
+		c.reply(context.Background(), station, verb, reply)
+	}()
 }
 
 // tell counts a refusal, and returns how many are to be told of; 0: none yet.

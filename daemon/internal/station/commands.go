@@ -39,14 +39,12 @@ func (s *Station) execute(command verdict.Command) verdict.Reply {
 	if code, detail := s.allows(command); code != "" {
 		return s.refuse(command.CommandID, code, detail)
 	}
-	if command.Verb == verdict.VerbUnprepare {
-		if err := s.remember(""); err != nil {
-			return s.refuse(command.CommandID, verdict.RefusedLedger, "that no recipe is prepared cannot be recorded: "+err.Error())
-		}
+	// First the reply: a command is not done twice, nor left undone by a crash. What
+	// ends something is done even if that cannot be recorded.
+	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.after(command.Verb) })
+	if err != nil && (command.Verb == verdict.VerbUnprepare || command.Verb == verdict.VerbStart) {
+		return s.refuse(command.CommandID, verdict.RefusedLedger, "the command cannot be recorded: "+err.Error())
 	}
-	// First the reply: a command is not done twice. What ends something is done
-	// even if that cannot be recorded.
-	reply, repeated := s.accepted(command)
 	if repeated {
 		return reply
 	}
@@ -74,6 +72,9 @@ func (s *Station) answered(command verdict.Command) (verdict.Reply, bool) {
 	if command.CommandID == nil {
 		return verdict.Reply{}, false
 	}
+	if reply, untold := s.untold[*command.CommandID]; untold {
+		return reply, true
+	}
 	first, err := s.options.Ledger.Answered(s.source, *command.CommandID)
 	if err != nil {
 		return s.refuse(command.CommandID, verdict.RefusedLedger, err.Error()), true
@@ -84,13 +85,41 @@ func (s *Station) answered(command verdict.Command) (verdict.Reply, bool) {
 	return *first, true
 }
 
-// accepted keeps and returns the reply to a command that is done.
-func (s *Station) accepted(command verdict.Command) (reply verdict.Reply, repeated bool) {
-	reply, repeated, err := s.options.Ledger.Accept(s.source, verdict.Reply{CommandID: command.CommandID, Accepted: true})
+// settle keeps the reply to a command that is about to be done, and what it makes of
+// the station's memory, together.
+func (s *Station) settle(command verdict.Command, change func(*Memory)) (reply verdict.Reply, repeated bool, err error) {
+	memory, key, value := s.memory, "", ""
+	if change(&memory); memory != s.memory {
+		key = memoryKey(s.source)
+		if value, err = memory.encoded(); err != nil {
+			return reply, false, err
+		}
+	}
+	reply = verdict.Reply{CommandID: command.CommandID, Accepted: true}
+	first, repeated, err := s.options.Ledger.Accept(s.source, reply, key, value)
 	if err != nil {
 		s.status.fault(faultLedger, err)
+		s.remember(reply)
+	} else if repeated {
+		return first, true, nil
 	}
-	return reply, repeated
+	s.memory = memory
+	return reply, false, err
+}
+
+// maxUntold is how many replies are remembered that the ledger could not keep.
+const maxUntold = 100
+
+// remember notes a reply that the ledger could not keep: a repeated command is not
+// done twice, as far as that can be seen to.
+func (s *Station) remember(reply verdict.Reply) {
+	if reply.CommandID == nil {
+		return
+	}
+	if len(s.untold) >= maxUntold {
+		clear(s.untold)
+	}
+	s.untold[*reply.CommandID] = reply
 }
 
 // allows returns the code of a refusal; empty: the command may be executed.
@@ -107,6 +136,9 @@ func (s *Station) allows(command verdict.Command) (verdict.RefusalCode, string) 
 		}
 		if status, _ := s.status.now(); status.State == SingleExecution {
 			return verdict.RefusedNotReady, "the station is SingleExecution; a continuous start needs Ready"
+		}
+		if detail := s.notPrepared(command.Start); detail != "" {
+			return verdict.RefusedUnknownRecipe, detail
 		}
 	}
 	if detail := s.forbidden(command.Verb); detail != "" {
@@ -149,9 +181,27 @@ func (u *underWay) aborted() *verdict.Reason {
 
 // abort ends everything that is under way; it becomes Undefined.
 func (s *Station) abort(verb string) {
+	s.ending.Lock()
 	s.underWay.end(errors.New("ended by the command " + verb))
+	s.ending.Unlock()
 	s.underWay = newUnderWay()
 	s.status.update(func() { s.status.continuous = false })
+}
+
+// after is what a verb makes of the memory.
+func (m *Memory) after(verb verdict.Verb) {
+	switch verb {
+	case verdict.VerbStart:
+		m.Stopped = false
+	case verdict.VerbUnprepare:
+		m.Recipe = ""
+	case verdict.VerbStop, verdict.VerbAbort:
+		m.Stopped = true
+	case verdict.VerbHalt:
+		m.Halted = true
+	case verdict.VerbReset:
+		m.Halted, m.Stopped = false, false
+	}
 }
 
 // reset begins anew: no trouble is remembered, what was not there is looked for
@@ -166,7 +216,7 @@ func (s *Station) reset() {
 		s.camera.again()
 	}
 	failed := s.status.of(faultModel) != nil
-	recipe := s.wanted
+	recipe := s.memory.Recipe
 	s.resets++
 	number := s.resets
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"gladd/capture"
 	"gladd/daemon/internal/inspection"
 	"gladd/daemon/internal/verdict"
 )
@@ -390,4 +391,111 @@ func TestAcquired(t *testing.T) {
 	}
 	close(s.release)
 	b.wait(1)
+}
+
+// A continuous start names its recipe like any other.
+func TestContinuousRecipe(t *testing.T) {
+	b, s := staged(t, func(o *Options) { o.Continuous = true })
+	close(s.release)
+	b.Run()
+	b.obey(verdict.VerbStop, `{}`)
+	if reply := b.command(verdict.VerbStart, `{"continuous":true,"recipe":"nut"}`); reply.Accepted || reply.Reason.Code != verdict.RefusedUnknownRecipe {
+		t.Errorf("found %+v", reply)
+	}
+	b.obey(verdict.VerbStart, `{"continuous":true,"recipe":"screw"}`)
+}
+
+// After an abort was accepted no result comes, even if the inspection was done and
+// only its picture was not written yet.
+func TestAbortBeforeTheRecord(t *testing.T) {
+	b, s := staged(t, nil)
+	close(s.release)
+	b.Run()
+	b.keeping.Lock() // a slow disk
+	b.start(verdict.Start{})
+	<-s.began
+	b.obey(verdict.VerbAbort, `{}`)
+	b.keeping.Unlock()
+	if record := b.wait(1)[0]; record.Evaluation != verdict.Undefined || record.Reason.Code != verdict.ReasonAborted {
+		t.Errorf("found %s, %+v", record.Evaluation, record.Reason)
+	}
+}
+
+// What commands made of a station outlives it: a part of a crash must not be that a
+// station inspects that a person halted.
+func TestMemory(t *testing.T) {
+	recall := func(b *bench, configured string) Memory {
+		t.Helper()
+		memory, err := Recall(b.ledger, b.source, configured)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return memory
+	}
+	b, s := staged(t, func(o *Options) { o.Continuous, o.Memory = true, Memory{Configured: "screw", Recipe: "screw"} })
+	close(s.release)
+	b.Run()
+	if found := recall(b, "screw"); found != (Memory{Configured: "screw", Recipe: "screw"}) {
+		t.Errorf("found %+v", found)
+	}
+	b.obey(verdict.VerbStop, `{}`)
+	b.obey(verdict.VerbPrepare, `{"recipe":"nut"}`)
+	b.obey(verdict.VerbHalt, `{"command_id":"h-1"}`)
+	want := Memory{Configured: "screw", Recipe: "nut", Halted: true, Stopped: true}
+	if found := recall(b, "screw"); found != want {
+		t.Errorf("found %+v", found)
+	}
+	// The process is killed; the next one begins with that.
+	options := b.options
+	options.Memory = want
+	next := New(options)
+	next.Run()
+	defer next.Stop(context.Background()) //nolint:errcheck // the test is over
+	send := func(verb verdict.Verb, payload string) verdict.Reply {
+		return next.Command(context.Background(), verb, []byte(payload), time.Now())
+	}
+	if reply := send(verdict.VerbHalt, `{"command_id":"h-1"}`); !reply.Accepted || next.Status().State != Halted {
+		t.Errorf("found %+v, %+v", reply, next.Status())
+	}
+	if reply := send(verdict.VerbStart, `{}`); reply.Accepted {
+		t.Error("a halted station inspects nothing")
+	}
+	send(verdict.VerbReset, `{}`)
+	if found := recall(b, "screw"); found != (Memory{Configured: "screw", Recipe: "nut"}) {
+		t.Errorf("found %+v", found)
+	}
+	// Another configuration goes before what was prepared, and does not forget it
+	// only for a time.
+	if found := recall(b, "washer"); found != (Memory{Configured: "washer", Recipe: "washer"}) {
+		t.Errorf("found %+v", found)
+	}
+	if found := recall(b, "screw"); found != (Memory{Configured: "screw", Recipe: "screw"}) {
+		t.Errorf("found %+v", found)
+	}
+}
+
+// Without a camera a recipe can be prepared, and what triggers by itself stopped.
+func TestCommandsWithoutCamera(t *testing.T) {
+	b, s := staged(t, func(o *Options) {
+		o.Model = Model{}
+		o.Continuous = true
+		o.Open = func() (capture.Source, error) { return nil, errors.New("unplugged") }
+	})
+	close(s.release)
+	b.Run()
+	b.until(Error)
+	b.obey(verdict.VerbPrepare, `{"recipe":"nut"}`)
+	b.obey(verdict.VerbStop, `{}`)
+	if status := b.Status(); status.State != Error || status.Reason != "camera: unplugged" {
+		t.Errorf("found %+v", status)
+	}
+}
+
+// A recipe whose loading panics is refused.
+func TestPreparePanics(t *testing.T) {
+	b, _ := staged(t, func(o *Options) { o.Prepare = func(context.Context, string) (Model, error) { panic("graph") } })
+	b.Run()
+	if reply := b.command(verdict.VerbPrepare, `{"recipe":"nut"}`); reply.Accepted || reply.Reason.Code != verdict.RefusedModel || reply.Reason.Detail != "panic: graph" {
+		t.Errorf("found %+v", reply.Reason)
+	}
 }

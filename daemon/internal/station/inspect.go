@@ -25,9 +25,6 @@ func (s *Station) inspect() {
 	for next := range s.inspects {
 		s.goesOn()
 		outcome := s.inspectOne(next)
-		if reason := next.underWay.aborted(); reason != nil && outcome.Evaluation != verdict.Undefined {
-			outcome = inspection.Undefined(reason.Code, reason.Detail) // it came too late to be told
-		}
 		s.finish(next, outcome)
 		if outcome.Scored {
 			s.reuse = reusable{&outcome, next.model} // who heard of it is done with it
@@ -133,7 +130,14 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 	}
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
 		began := time.Now()
+		s.ending.Lock()
+		// Whoever aborted was told so: no result comes after that.
+		if reason := next.underWay.aborted(); reason != nil && record.Evaluation != verdict.Undefined {
+			outcome = inspection.Undefined(reason.Code, reason.Detail)
+			record = s.record(next, outcome, stored)
+		}
 		err := s.options.Ledger.Finish(s.source, record, next.deadline, stored)
+		s.ending.Unlock()
 		s.recorded(time.Since(began))
 		s.status.fault(faultLedger, err)
 		if err == nil {
@@ -153,7 +157,7 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		}
 	}
 	s.outstanding.Add(-1)
-	s.status.setBusy(s.full())
+	s.status.update(func() { s.status.busy = s.full() })
 	s.tell(Finished{Source: s.source, Record: record, Outcome: outcome, Name: nameOf(next)})
 }
 

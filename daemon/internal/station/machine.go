@@ -95,11 +95,12 @@ func way(from, to State) []State {
 	return []State{to} // not reached: every state leads to every other
 }
 
-// executable are the states in which a verb can be executed. Beyond them, prepare
-// mends an Error whose reason is the recipe. A start in an Error whose reason is
-// the camera is accepted and gives Undefined: every part gets its verdict. One
-// whose reason is the ledger tries whether it can be recorded again. A station with a queue is Ready while parts are under way, so that abort is
-// possible there too.
+// executable are the states in which a verb can be executed. Beyond them, in an
+// Error whose reason is the camera, a start is accepted and gives Undefined (every
+// part gets its verdict), and stop, abort and prepare are possible; prepare mends an
+// Error whose reason is the recipe; and a start in one whose reason is the ledger
+// tries whether it can be recorded again. A station with a queue is Ready while
+// parts are under way, so that abort is possible there too.
 var executable = map[verdict.Verb][]State{
 	verdict.VerbStart:     {Ready, SingleExecution},
 	verdict.VerbPrepare:   {Initialized, Ready, SingleExecution, ContinuousExecution},
@@ -116,8 +117,10 @@ func forbidden(verb verdict.Verb, status Status, of fault) string {
 	switch {
 	case slices.Contains(allowed, status.State):
 		return ""
-	case status.State == Error && verb == verdict.VerbPrepare && of == faultModel,
-		status.State == Error && verb == verdict.VerbStart && (of == faultCamera || of == faultFinished || of == faultLedger):
+	case status.State != Error:
+	case verb == verdict.VerbPrepare && (of == faultModel || ofCamera(of)),
+		verb == verdict.VerbStart && (ofCamera(of) || of == faultLedger),
+		(verb == verdict.VerbStop || verb == verdict.VerbAbort) && ofCamera(of):
 		return ""
 	}
 	words := fmt.Sprintf("the station is %s", status.State)
@@ -126,6 +129,8 @@ func forbidden(verb verdict.Verb, status Status, of fault) string {
 	}
 	return words + "; " + string(verb) + " needs " + list(allowed)
 }
+
+func ofCamera(kind fault) bool { return kind == faultCamera || kind == faultFinished }
 
 func list(states []State) string {
 	return listed(states, "")
@@ -160,7 +165,9 @@ func StatesTable() string {
 		case verdict.VerbStart:
 			states += " (refused there: `busy`); or `Error`, where the camera is the reason: the part becomes `Undefined`; or the ledger: refused, `ledger`, as long as nothing can be recorded"
 		case verdict.VerbPrepare:
-			states += "; or `Error`, where the recipe is the reason"
+			states += "; or `Error`, where the recipe or the camera is the reason"
+		case verdict.VerbStop, verdict.VerbAbort:
+			states += "; or `Error`, where the camera is the reason"
 		}
 		fmt.Fprintf(&table, "| `%s` | %s |\n", verb, states)
 	}

@@ -72,20 +72,31 @@ func (s *Station) prepare(ctx context.Context, command verdict.Command) verdict.
 	}
 	under := &preparation{recipe: command.Recipe, commandID: command.CommandID, done: make(chan struct{})}
 	s.preparing = under
+	resets := s.resets
 	s.starting.Unlock()
 
 	model, err := s.load(ctx, command.Recipe)
 
 	s.starting.Lock()
 	defer s.starting.Unlock()
-	under.reply = s.finishPrepare(command, model, err)
+	if err == nil && resets != s.resets {
+		newPrepared(model).drop()
+		under.reply = s.refuse(command.CommandID, verdict.RefusedNotReady, "the station was reset meanwhile")
+	} else {
+		under.reply = s.finishPrepare(command, model, err)
+	}
 	s.preparing = nil
 	close(under.done)
 	return under.reply
 }
 
 // load loads a recipe's model; it ends with the station.
-func (s *Station) load(ctx context.Context, recipe string) (Model, error) {
+func (s *Station) load(ctx context.Context, recipe string) (model Model, err error) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			model, err = Model{}, errors.New(s.panicked("the loading of a recipe", caught).Detail)
+		}
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stop, cancel)() //nolint:contextcheck // the station's end
@@ -113,18 +124,21 @@ func (s *Station) finishPrepare(command verdict.Command, model Model, err error)
 	}
 	// First what outlives the daemon: it must not inspect with another recipe
 	// after a crash than the MES was told.
-	if err := s.remember(command.Recipe); err != nil {
+	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.Recipe = command.Recipe })
+	switch {
+	case err != nil:
 		loaded.drop()
 		return s.refuse(command.CommandID, verdict.RefusedLedger, "which recipe is prepared cannot be recorded: "+err.Error())
+	case repeated: // it was refused meanwhile, in a flood
+		loaded.drop()
+		return reply
 	}
-	reply, _ := s.accepted(command)
 	s.use(command.Recipe, loaded)
 	return reply
 }
 
 // use changes to a recipe's model.
 func (s *Station) use(recipe string, model *prepared) {
-	s.wanted = recipe
 	s.activate(model)
 	s.status.update(func() {
 		s.status.prepared = true
@@ -136,15 +150,7 @@ func (s *Station) use(recipe string, model *prepared) {
 
 // unprepare leaves the station without a recipe.
 func (s *Station) unprepare() {
-	s.wanted = ""
 	s.activate(nil)
 	s.status.update(func() { s.status.prepared = false })
 	s.options.Log.Info("no recipe is prepared any more", "station", s.options.Name)
-}
-
-func (s *Station) remember(recipe string) error {
-	if s.options.Prepared == nil {
-		return nil
-	}
-	return s.options.Prepared(recipe)
 }

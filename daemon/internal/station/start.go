@@ -79,7 +79,7 @@ func (s *Station) accept(start verdict.Start, received time.Time, file string) v
 	s.refused.over(s.options.Log, s.options.Name)
 	model.hold()
 	s.outstanding.Add(1)
-	s.status.setBusy(s.full())
+	s.status.update(func() { s.status.busy = s.full() })
 	s.captures <- accepted // as many as there is room for: see decide
 	return reply
 }
@@ -103,12 +103,21 @@ func (s *Station) decide(start verdict.Start) (verdict.RefusalCode, string) {
 	switch {
 	case model == nil:
 		return verdict.RefusedNotReady, "no recipe is prepared"
-	case start.Recipe != nil && *start.Recipe != model.Recipe.Name:
-		return verdict.RefusedUnknownRecipe, fmt.Sprintf("recipe %s is not prepared; %s is", *start.Recipe, model.Recipe.Name)
+	case s.notPrepared(start) != "":
+		return verdict.RefusedUnknownRecipe, s.notPrepared(start)
 	case s.full():
 		return verdict.RefusedBusy, s.fullDetail()
 	}
 	return "", ""
+}
+
+// notPrepared says that a start names another recipe than the one that is
+// prepared; empty: it does not.
+func (s *Station) notPrepared(start verdict.Start) string {
+	if active := s.Model().Recipe.Name; start.Recipe != nil && *start.Recipe != active {
+		return fmt.Sprintf("recipe %s is not prepared; %s is", *start.Recipe, active)
+	}
+	return ""
 }
 
 func (s *Station) fullDetail() string {

@@ -58,8 +58,8 @@ type Options struct {
 	// Prepare loads and checks a recipe's model; its error is [ErrUnknownRecipe]
 	// for one that is not configured. Nil: there are no other recipes.
 	Prepare func(ctx context.Context, recipe string) (Model, error)
-	// Prepared hears which recipe is prepared from now on; empty: none.
-	Prepared func(recipe string) error
+	// Memory is what the ledger kept of the station; see [Recall].
+	Memory Memory
 	// Continuous says that the station triggers by itself once it is started: a
 	// clock or a folder calls Trigger and Offer.
 	Continuous bool
@@ -138,7 +138,11 @@ type Station struct {
 	keeping   sync.Mutex // held while a picture is encoded and written
 
 	active    atomic.Pointer[prepared] // nil: no recipe is prepared; changed under starting
-	wanted    string                   // the recipe to prepare at a reset, where the one before failed; under starting
+	memory    Memory                   // under starting
+	untold    map[string]verdict.Reply // by command id: replies that could not be kept; under starting
+	// ending is held while a part is recorded, and while those under way are
+	// aborted: one that is recorded after an abort is aborted.
+	ending    sync.Mutex
 	preparing *preparation             // under way; nil: none; under starting
 	underWay  *underWay                // what abort ends; under starting
 	resets    int                      // under starting
@@ -189,7 +193,11 @@ func New(options Options) *Station {
 	s.giveUp, s.giveUpNow = context.WithCancel(context.Background())
 	s.camera.open = options.Open
 	s.status.init(options.Wall, options.Changed)
-	s.wanted = options.Model.Recipe.Name
+	s.memory, s.untold = options.Memory, map[string]verdict.Reply{}
+	if s.memory == (Memory{}) { // nothing is kept of it
+		s.memory.Recipe = options.Model.Recipe.Name
+	}
+	s.status.halted = options.Memory.Halted
 	s.underWay = newUnderWay()
 	if options.ModelError == nil && options.Model.Inspector != nil {
 		s.active.Store(newPrepared(options.Model))
@@ -218,7 +226,7 @@ func (s *Station) Run() {
 		s.status.set(faultModel, s.options.ModelError)
 		s.status.set(faultCamera, cameraFault)
 		s.status.started = true
-		s.status.continuous = s.options.Continuous
+		s.status.continuous = s.options.Continuous && !s.options.Memory.Stopped
 	})
 }
 

@@ -588,7 +588,7 @@ func TestRecordNamesThePlanInUse(t *testing.T) {
 	var parts []inspection.Part
 	var mutex sync.Mutex
 	b := newBench(t, func(options *Options) {
-		options.Deadline = 300 * time.Millisecond
+		options.Deadline = time.Second
 		options.Model.Method.Plan, options.Model.CalibrationID = "exact", text("of exact")
 		options.Model.Inspector = plannedInspector{func(_ context.Context, part inspection.Part) inspection.Outcome {
 			mutex.Lock()
@@ -626,7 +626,7 @@ func TestRecordNamesThePlanInUse(t *testing.T) {
 			t.Errorf("part %d: found %s, %v", i+1, record.Evaluation, record.Reason)
 		}
 	}
-	if parts[1].Reuse == nil || parts[2].Reuse != nil || parts[1].Budget <= 200*time.Millisecond || parts[1].Budget >= 300*time.Millisecond {
+	if parts[1].Reuse == nil || parts[2].Reuse != nil || parts[1].Budget <= time.Second/2 || parts[1].Budget >= time.Second {
 		t.Errorf("found %v, %v, budget %v", parts[1].Reuse, parts[2].Reuse, parts[1].Budget)
 	}
 }

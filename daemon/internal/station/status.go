@@ -131,8 +131,6 @@ func (s *status) set(kind fault, err error) {
 	}
 }
 
-func (s *status) setBusy(busy bool) { s.update(func() { s.busy = busy }) }
-
 // now is the state, and the kind of trouble in it.
 func (s *status) now() (Status, fault) {
 	s.mutex.Lock()

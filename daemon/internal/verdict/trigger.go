@@ -69,6 +69,7 @@ func (s *Start) check() error {
 	if s.IsContinuous() {
 		for key, given := range map[string]bool{
 			"part_id": s.PartID != nil, "measurement_id": s.MeasurementID != nil, "purpose": s.Purpose != nil, "view": s.View != nil, "context": s.Context != nil,
+			"parent_id": s.ParentID != nil, "position": s.Position != nil, "product_id": s.ProductID != nil, "order_id": s.OrderID != nil, "carrier_id": s.CarrierID != nil,
 		} {
 			if given {
 				return fmt.Errorf("%s: belongs to one inspection, not to continuous ones", key)

@@ -103,6 +103,9 @@ func (l *Listener) Send(topic, payload string, retain bool) {
 	}
 }
 
+// Post publishes a message and does not wait.
+func (l *Listener) Post(topic, payload string) { l.client.Publish(topic, 1, false, payload) }
+
 // Messages are all messages so far whose topic ends so.
 func (l *Listener) Messages(ending string) []Message {
 	l.mutex.Lock()
