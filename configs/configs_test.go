@@ -19,7 +19,7 @@ recipes:
 `
 
 // workplace is a folder with what the configurations of these tests name.
-func workplace(t *testing.T) string {
+func workplace(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, folder := range []string{"pictures", "model", "bundles/screw"} {
@@ -281,13 +281,4 @@ func keys(of reflect.Type) (names []string) {
 		names = append(append(names, field.Tag.Get("yaml")), keys(field.Type)...)
 	}
 	return names
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add(minimal)
-	f.Add("stations: [{trigger: {every: 1s}}]\nrecipes: {a: }\nsite: s\nline: l\n")
-	dir := f.TempDir()
-	f.Fuzz(func(_ *testing.T, text string) {
-		_, _ = parse("f.yaml", dir, []byte(text)) // it must not panic
-	})
 }

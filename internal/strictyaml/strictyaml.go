@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -39,11 +40,20 @@ func (e *Error) Error() string {
 			lines[i] += ":" + strconv.Itoa(problem.Line)
 		}
 		if problem.Key != "" {
-			lines[i] += ": " + problem.Key
+			lines[i] += ": " + oneLine(problem.Key)
 		}
-		lines[i] += ": " + problem.Text
+		lines[i] += ": " + oneLine(problem.Text)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// oneLine writes what a file may hold in the one line that a problem has.
+func oneLine(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // Document is a decoded file that still knows its lines.
@@ -77,10 +87,20 @@ func Decode(file string, data []byte, out any) (*Document, error) {
 	if err := decoder.Decode(out); err != nil {
 		return nil, document.translate(err)
 	}
-	if problems := document.fractions(document.root, reflect.TypeOf(out), ""); problems != nil {
+	if problems := append(document.binaries(), document.fractions(document.root, reflect.TypeOf(out), "")...); problems != nil {
 		return nil, &Error{File: file, Problems: problems}
 	}
 	return document, nil
+}
+
+// binaries finds bytes in base64, which yaml would take for text.
+func (d *Document) binaries() (problems []Problem) {
+	d.walk(func(path string, _, value *yaml.Node) {
+		if value.ShortTag() == "!!binary" {
+			problems = append(problems, Problem{Line: value.Line, Key: path, Text: "expected text, found !!binary"})
+		}
+	})
+	return problems
 }
 
 // Peek returns the scalar under a key of the top level, so that a file of
@@ -157,10 +177,10 @@ func child(node *yaml.Node, name string) *yaml.Node {
 
 var (
 	atLine       = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
-	unknownField = regexp.MustCompile(`^field (.+) not found in type .+$`)
-	wrongType    = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
+	unknownField = regexp.MustCompile(`(?s)^field (.+) not found in type .+$`)
+	wrongType    = regexp.MustCompile("(?s)^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
 	wrongScalar  = regexp.MustCompile(`(?s)^expected .+, found (.*)$`) // of a type's own UnmarshalYAML
-	givenTwice   = regexp.MustCompile(`^mapping key "(.+)" already defined at line (\d+)$`)
+	givenTwice   = regexp.MustCompile(`(?s)^mapping key "(.+)" already defined at line (\d+)$`)
 )
 
 // translate turns yaml's errors, which speak of Go types, into words about the

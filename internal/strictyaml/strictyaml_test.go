@@ -32,6 +32,8 @@ func TestErrors(t *testing.T) {
 		"comment only":        {"# nothing\n", "f.yaml: the file is empty; expected a YAML mapping"},
 		"a list":              {"- a\n", "f.yaml:1: expected a YAML mapping"},
 		"two documents":       {"name: a\n---\nname: b\n", "f.yaml: expected one YAML document, found more"},
+		"bytes":               {"name: a\nlist: [{id: !!binary 0ame}]\n", "f.yaml:2: list.0.id: expected text, found !!binary"},
+		"several lines":       {"name: [\"a\n\n\tb\"]\nnested: {count: \"1\n\n2\"}\n", "f.yaml:1: name: expected a string, found a list\nf.yaml:4: nested.count: expected a whole number, found 1\\n2"},
 		"not YAML":            {"\x00\x01", "f.yaml: control characters are not allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,16 +80,4 @@ func TestPeek(t *testing.T) {
 			}
 		})
 	}
-}
-
-func FuzzDecode(f *testing.F) {
-	f.Add("name: a\nnested: {count: 1}\n")
-	f.Add("list: [{id: a}, {id: }]\n")
-	f.Add("&a [*a, {? b : c}]")
-	f.Fuzz(func(_ *testing.T, text string) {
-		var out sample
-		if document, err := Decode("f.yaml", []byte(text), &out); err == nil {
-			_ = document.Require("name", "list.0.id") // it must not panic
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -55,6 +56,9 @@ func ParseAck(payload []byte) (ack Ack, err error) {
 			err = errors.New("something follows the object")
 		}
 	}
+	if err == nil {
+		err = checkAckKeys(payload)
+	}
 	switch {
 	case err != nil:
 	case ack.ResultID == "":
@@ -68,6 +72,20 @@ func ParseAck(payload []byte) (ack Ack, err error) {
 		return Ack{}, fmt.Errorf("expected a JSON object such as {\"result_id\": \"01M8…\", \"status\": \"accepted\"}: %w", err)
 	}
 	return ack, nil
+}
+
+// checkAckKeys refuses keys in other letters, which Go's JSON takes.
+func checkAckKeys(payload []byte) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &given); err != nil {
+		return err
+	}
+	for key := range given {
+		if !slices.Contains([]string{"result_id", "status", "reason"}, key) {
+			return fmt.Errorf("unknown field %q", key)
+		}
+	}
+	return nil
 }
 
 // subscribeAcks subscribes to the acknowledgements of all sources: stations,

@@ -189,17 +189,3 @@ func TestStateOf(t *testing.T) {
 		t.Error("OK is completed")
 	}
 }
-
-func FuzzParseStart(f *testing.F) {
-	f.Add([]byte(`{"part_id":"P-1","command_id":"c","expires_at":"2026-01-01T00:00:00Z","context":{"a":1}}`))
-	f.Add([]byte(`{"command_id":"\u0000","context":null}`))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		start, err := verdict.ParseStart(payload)
-		if err == nil && start.Context != nil && !json.Valid(start.Context) {
-			t.Errorf("a context that is no JSON: %q", start.Context)
-		}
-		if start.CommandID != nil && len(*start.CommandID) > 256 {
-			t.Errorf("a command id of %d bytes", len(*start.CommandID))
-		}
-	})
-}

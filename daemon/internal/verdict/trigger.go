@@ -16,6 +16,8 @@ const (
 	MaxCommandBytes = 16 << 10
 	MaxContextBytes = 2 << 10
 	maxTextBytes    = 256
+	// maxContextDepth is far from what SQLite's JSON functions read, 1000 (sqlite.org/json1.html).
+	maxContextDepth = 100
 )
 
 // Start is the command that starts an inspection.
@@ -49,17 +51,24 @@ func ParseStart(payload []byte) (start Start, err error) {
 }
 
 func (s *Start) check() error {
-	for key, text := range map[string]**string{
-		"part_id": &s.PartID, "measurement_id": &s.MeasurementID, "recipe": &s.Recipe, "view": &s.View, "command_id": &s.CommandID,
-		"parent_id": &s.ParentID, "position": &s.Position, "product_id": &s.ProductID, "order_id": &s.OrderID, "carrier_id": &s.CarrierID,
-	} {
-		if *text == nil {
+	texts := []struct {
+		key  string
+		text *string
+	}{
+		{"part_id", s.PartID}, {"measurement_id", s.MeasurementID}, {"recipe", s.Recipe}, {"view", s.View},
+		{"parent_id", s.ParentID}, {"position", s.Position}, {"product_id", s.ProductID}, {"order_id", s.OrderID}, {"carrier_id", s.CarrierID},
+	}
+	if s.CommandID != nil {
+		if err := checkText("command_id", *s.CommandID); err != nil {
+			s.CommandID = nil // it cannot stand in the ledger
+			return err
+		}
+	}
+	for _, each := range texts {
+		if each.text == nil {
 			continue
 		}
-		if err := checkText(key, **text); err != nil {
-			if key == "command_id" {
-				*text = nil // it cannot stand in the ledger
-			}
+		if err := checkText(each.key, *each.text); err != nil {
 			return err
 		}
 	}
@@ -67,13 +76,17 @@ func (s *Start) check() error {
 		s.Context = nil
 	}
 	if s.IsContinuous() {
-		for key, given := range map[string]bool{
-			"part_id": s.PartID != nil, "measurement_id": s.MeasurementID != nil, "purpose": s.Purpose != nil, "view": s.View != nil, "context": s.Context != nil,
-			"parent_id": s.ParentID != nil, "position": s.Position != nil, "product_id": s.ProductID != nil, "order_id": s.OrderID != nil, "carrier_id": s.CarrierID != nil,
-		} {
-			if given {
-				return fmt.Errorf("%s: belongs to one inspection, not to continuous ones", key)
+		const wrong = "%s: belongs to one inspection, not to continuous ones"
+		for _, each := range texts {
+			if each.text != nil && each.key != "recipe" {
+				return fmt.Errorf(wrong, each.key)
 			}
+		}
+		if s.Purpose != nil {
+			return fmt.Errorf(wrong, "purpose")
+		}
+		if s.Context != nil {
+			return fmt.Errorf(wrong, "context")
 		}
 	}
 	if s.Purpose != nil && !slices.Contains(Purposes, *s.Purpose) {
@@ -93,7 +106,29 @@ func (s *Start) check() error {
 	if len(s.Context) > MaxContextBytes {
 		return fmt.Errorf("context: expected at most %d bytes, found %d", MaxContextBytes, len(s.Context))
 	}
+	if depth := depthOf(s.Context); depth > maxContextDepth {
+		return fmt.Errorf("context: expected objects and lists at most %d deep, found %d", maxContextDepth, depth)
+	}
 	return nil
+}
+
+// depthOf is how deep objects and lists stand in each other in valid JSON.
+func depthOf(text []byte) (deepest int) {
+	decoder, depth := json.NewDecoder(bytes.NewReader(text)), 0
+	decoder.UseNumber()
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return deepest
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
 }
 
 // IsContinuous says that not one inspection is to be started.
