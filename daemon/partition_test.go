@@ -17,9 +17,9 @@ func TestFaultPartition(t *testing.T) {
 	n := newNetwork(t)
 	broker := mestest.StartDurable(t, "listener 1883 "+n.broker)
 	l := newLine(t, "mqtt://"+n.broker+":1883", 4)
-	l.keep = "none"
+	l.keep, l.mqtt = "none", ", allow_plaintext: true, require_ack: true"
 	partition := &partition{
-		t: t, network: n, mes: mestest.NewMES(t, broker.URL(), mestest.MESOptions{}), process: n.start(l.write()),
+		t: t, network: n, mes: mestest.NewMES(t, broker.URL(), mestest.MESOptions{Acknowledge: true}), process: n.start(l.write()),
 		length: scale(2*time.Second, 30*time.Second),
 	}
 	p := partition.process

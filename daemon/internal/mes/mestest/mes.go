@@ -139,6 +139,14 @@ func (m *MES) Send(topic, commandID, payload string) {
 	}
 }
 
+// SendNow sends a command with an id and waits for nothing.
+func (m *MES) SendNow(topic, commandID, payload string) {
+	m.mutex.Lock()
+	m.sent[commandID]++
+	m.mutex.Unlock()
+	m.client.Publish(topic, 1, false, payload)
+}
+
 // Sent is how often each command was sent.
 func (m *MES) Sent() map[string]int {
 	m.mutex.Lock()
