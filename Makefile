@@ -31,6 +31,11 @@ demo: build ## run a line on a folder of pictures; BUNDLE=DIR DATA=DIR for your 
 .PHONY: test
 test: setup-tests ## run all tests
 	go test -race ./...
+	@scripts/test-fuzz.sh
+
+.PHONY: test-faults
+test-faults: setup-tests ## kill gladd, its broker, network and disk for some minutes; as root
+	GLADD_FAULTS=1 go test -count=1 -timeout 20m -v -run '^TestFault' ./daemon
 
 .PHONY: test-asan
 test-asan: setup-tests ## test TensorRT's wrapper and the CUDA layer with AddressSanitizer

@@ -3,7 +3,7 @@
 # packages, Go modules, and ONNX Runtime's shared library in lib/. Called by make; run
 # again, it finds everything in place and does nothing.
 #   setup.sh           for building and running
-#   setup.sh tests     and for the tests: a broker, systemd's tools, GStreamer's test pictures
+#   setup.sh tests     and for the tests: a broker, systemd's tools, GStreamer's test pictures, networks, file systems
 #   setup.sh arm64     and for building and testing for aarch64 on another machine
 #   setup.sh training  and for the training package: Python's venv
 set -euo pipefail
@@ -37,6 +37,8 @@ fi
 if [ "${1:-}" = tests ]; then
 	export PATH=$PATH:/usr/sbin
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
+	command -v ip >/dev/null || missing+=(iproute2)
+	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 	command -v systemd-analyze >/dev/null || missing+=(systemd)
 	ls /usr/lib/*/gstreamer-1.0/libgstvideotestsrc.so >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-base)
 fi
