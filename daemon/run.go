@@ -101,6 +101,9 @@ func (c *configCheckCommand) Run(env *environment) error {
 			found = append(found, fmt.Errorf("%s: recipes.%s: %w", c.File, name, err))
 		}
 	}
+	if err := app.CheckMQTT(config.MQTT); err != nil {
+		found = append(found, fmt.Errorf("%s: %w", c.File, err))
+	}
 	if found != nil {
 		return errors.Join(found...)
 	}

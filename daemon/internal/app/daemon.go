@@ -159,12 +159,25 @@ func (d *daemon) openWeb() (err error) {
 	return err
 }
 
-func (d *daemon) openMES() (err error) {
-	config := d.config.MQTT
-	broker := mes.Broker{
+func brokerOf(config configs.MQTT) mes.Broker {
+	return mes.Broker{
 		URL: config.URL, Username: config.Username, PasswordFile: config.PasswordFile,
 		CAFile: config.CAFile, CertFile: config.CertFile, KeyFile: config.KeyFile,
 	}
+}
+
+// CheckMQTT says what is wrong with the files that the connection to the broker
+// needs.
+func CheckMQTT(config configs.MQTT) error {
+	if config.Embedded {
+		return nil
+	}
+	return brokerOf(config).Check()
+}
+
+func (d *daemon) openMES() (err error) {
+	config := d.config.MQTT
+	broker := brokerOf(config)
 	if config.Embedded {
 		if d.broker, err = mes.StartEmbedded(config.Listen); err != nil {
 			return err

@@ -17,6 +17,9 @@ const (
 	relaxed = 0.98
 	// dearer than the time that it had is a part that was not done in it.
 	dearer = 1.05
+	// maxDearer is by how much one part can make all others dearer at most: a stall
+	// of the machine is not what the next part takes.
+	maxDearer = 2
 )
 
 // costs are what the stages of an inspection take, in seconds, learned from the
@@ -67,7 +70,7 @@ func (c *costs) estimate(calls pipeline.Calls) time.Duration {
 // at least as much dearer as that takes.
 func (c *costs) overran(calls pipeline.Calls, had time.Duration) {
 	if estimate := c.estimate(calls); c.known && estimate > 0 && estimate <= had {
-		c.scale(dearer * float64(had) / float64(estimate))
+		c.scale(min(dearer*float64(had)/float64(estimate), maxDearer))
 	}
 }
 

@@ -80,7 +80,7 @@ func TestMigrateFromVersion1(t *testing.T) {
 	if entry, err := l.Next(source, 0); err != nil || entry == nil || entry.ResultID != "r-t5" || string(entry.Record) != records["t5"] {
 		t.Errorf("found %+v, %v", entry, err)
 	}
-	if reply, err := l.Answered(source, "c-1"); err != nil || reply == nil || *reply.TriggerID != "t1" {
+	if reply, err := l.Answered(source, verdict.VerbStart, "c-1"); err != nil || reply == nil || *reply.TriggerID != "t1" {
 		t.Errorf("found %+v, %v", reply, err)
 	}
 	counters, err := l.Counters(source)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,13 +130,17 @@ func (l *Ledger) joinPart(tx transaction, view *verdict.Record, rules *PartRules
 	if err != nil {
 		return part, nil, err
 	}
-	if last.triggerID != "" && !last.finished {
-		if !l.parts.get(last.triggerID).passed() {
-			part.id = last.triggerID
+	open, err := tx.openPart(key, view.Purpose)
+	if err != nil {
+		return part, nil, err
+	}
+	if open != "" {
+		if !l.parts.get(open).passed() {
+			part.id = open
 			// A configuration that was changed meanwhile counts.
 			return part, nil, tx.exec(`UPDATE triggers SET views = ?1 WHERE trigger_id = ?2 AND views <> ?1`, string(views), part.id)
 		}
-		part.ended = last.triggerID
+		part.ended = open
 		if err := l.endPart(tx, part.ended, ""); err != nil {
 			return part, nil, err
 		}
@@ -153,6 +158,17 @@ func (l *Ledger) joinPart(tx transaction, view *verdict.Record, rules *PartRules
 				draft.Times.Triggered.Add(rules.Deadline).UnixMilli(), string(views), part.id)
 		},
 	)
+}
+
+// openPart is the part of a key and a purpose that waits for views; empty: none. A
+// reinspection's views do not complete what production began.
+func (tx transaction) openPart(key attemptKey, purpose verdict.Purpose) (triggerID string, err error) {
+	err = tx.row(`SELECT trigger_id FROM triggers WHERE `+ofKey+` AND finished = 0 AND purpose = ?8 ORDER BY attempt DESC LIMIT 1`,
+		key.arguments(purpose)...).Scan(&triggerID)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return triggerID, err
 }
 
 // joinedPart tells of what a view did to parts, once it is known whether that

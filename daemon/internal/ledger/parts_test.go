@@ -200,17 +200,18 @@ func TestPartsAreToldApart(t *testing.T) {
 	finishView(t, l, beginView(t, l, "P-1", front), verdict.OK)
 	for _, view := range []*verdict.Record{
 		beginView(t, l, "P-2", back), beginView(t, l, "P-1", back, measurement("m")), beginView(t, l, "P-1", back, purpose(verdict.Challenge)),
+		beginView(t, l, "P-1", back, purpose(verdict.Reinspection)),
 	} {
 		finishView(t, l, view, verdict.NotOK)
 	}
-	if found := parts(t, l); len(found) != 0 || len(openIDs(l)) != 4 {
+	if found := parts(t, l); len(found) != 0 || len(openIDs(l)) != 5 {
 		t.Fatalf("found %v, %d open", found, len(openIDs(l)))
 	}
-	finishView(t, l, beginView(t, l, "P-1", back, purpose(verdict.Reinspection)), verdict.OK)
+	finishView(t, l, beginView(t, l, "P-1", back), verdict.OK)
 	onePart(t, l, "OK completed 2/2")
 	finishView(t, l, beginView(t, l, "P-1", front, purpose(verdict.Challenge)), verdict.OK)
 	counters, err := l.Counters(partSource)
-	if err != nil || counters.Accepted != 3 || counters.Evaluations[verdict.OK] != 1 || counters.Evaluations[verdict.NotOK] != 0 || len(counters.Reasons) != 0 ||
+	if err != nil || counters.Accepted != 4 || counters.Evaluations[verdict.OK] != 1 || counters.Evaluations[verdict.NotOK] != 0 || len(counters.Reasons) != 0 ||
 		counters.Purposes[verdict.Challenge].Accepted != 1 || counters.Purposes[verdict.Challenge].Evaluations[verdict.NotOK] != 1 {
 		t.Errorf("found %+v, %v", counters, err)
 	}

@@ -261,7 +261,7 @@ func TestReadsVersion1(t *testing.T) {
 	runSQL(t, old, migrations[0]+`PRAGMA user_version = 1; ATTACH '`+path+`' AS newer;
 		INSERT INTO meta SELECT * FROM newer.meta;
 		INSERT INTO triggers SELECT trigger_id, source, accepted, finished, draft FROM newer.triggers;
-		INSERT INTO commands SELECT * FROM newer.commands;
+		INSERT INTO commands SELECT source, command_id, replied, reply FROM newer.commands;
 		INSERT INTO results SELECT result_id, trigger_id, source, sequence, evaluation, finished, record FROM newer.results;
 		INSERT INTO sequences SELECT * FROM newer.sequences;
 		INSERT INTO outbox SELECT source, sequence, result_id, entered FROM newer.outbox;

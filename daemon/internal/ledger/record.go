@@ -28,7 +28,7 @@ func (l *Ledger) Begin(source string, draft *verdict.Record) (reply verdict.Repl
 func (l *Ledger) BeginView(source string, draft *verdict.Record, rules Rules) (reply verdict.Reply, repeated bool, err error) {
 	var part joined
 	err = l.commit(func(tx transaction) error {
-		first, err := firstReply(tx, source, draft.CommandID)
+		first, err := firstReply(tx, source, verdict.VerbStart, draft.CommandID)
 		if repeated = first != nil; repeated || err != nil {
 			if repeated {
 				reply = *first
@@ -40,13 +40,13 @@ func (l *Ledger) BeginView(source string, draft *verdict.Record, rules Rules) (r
 			return err
 		}
 		if refusal != nil {
-			reply = verdict.Reply{CommandID: draft.CommandID, Reason: refusal}
+			reply = verdict.Reply{Verb: verdict.VerbStart, CommandID: draft.CommandID, Reason: refusal}
 			return firstError(
 				func() error { return keepReply(tx, source, reply) },
 				func() error { return tx.count(source, "refusal", string(refusal.Code), 1) },
 			)
 		}
-		reply = verdict.Reply{CommandID: draft.CommandID, TriggerID: &draft.TriggerID, Accepted: true}
+		reply = verdict.Reply{Verb: verdict.VerbStart, CommandID: draft.CommandID, TriggerID: &draft.TriggerID, Accepted: true}
 		return firstError(
 			func() error { return keepReply(tx, source, reply) },
 			func() error { return insertTrigger(tx, source, draft, part.trigger()) },
@@ -98,23 +98,37 @@ func (l *Ledger) Refuse(source string, reply verdict.Reply) (verdict.Reply, erro
 // answer keeps the reply to a command with an id. It returns the first reply,
 // if there was one before.
 func answer(tx transaction, source string, reply verdict.Reply) (first *verdict.Reply, err error) {
-	if first, err = firstReply(tx, source, reply.CommandID); err != nil || first != nil {
+	if first, err = firstReply(tx, source, reply.Verb, reply.CommandID); err != nil || first != nil {
 		return first, err
 	}
 	return nil, keepReply(tx, source, reply)
 }
 
 // firstReply is the reply that a command had before; nil: none, or it has no id.
-func firstReply(tx transaction, source string, commandID *string) (first *verdict.Reply, err error) {
+func firstReply(tx transaction, source string, verb verdict.Verb, commandID *string) (first *verdict.Reply, err error) {
 	if commandID == nil {
 		return nil, nil
 	}
+	return scanReply(tx.row(selectReply, source, *commandID), verb, *commandID)
+}
+
+const selectReply = `SELECT reply, verb FROM commands WHERE source = ? AND command_id = ?`
+
+// scanReply reads the first reply to an id. Another command with the same id is not
+// that one repeated: it must not hear that it was done.
+func scanReply(row *sql.Row, verb verdict.Verb, commandID string) (first *verdict.Reply, err error) {
 	var earlier []byte
-	switch err := tx.row(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, *commandID).Scan(&earlier); {
+	var of verdict.Verb // empty for replies of earlier versions
+	switch err := row.Scan(&earlier, &of); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, nil
 	case err != nil:
 		return nil, err
+	}
+	if of != "" && verb != "" && of != verb {
+		return &verdict.Reply{Verb: verb, CommandID: &commandID, Reason: &verdict.Refusal{
+			Code: verdict.RefusedInvalid, Detail: fmt.Sprintf("command_id: expected an id of its own, found %q, which a command %s had before", commandID, of),
+		}}, nil
 	}
 	return first, json.Unmarshal(earlier, &first)
 }
@@ -127,20 +141,17 @@ func keepReply(tx transaction, source string, reply verdict.Reply) error {
 	if err != nil {
 		return err
 	}
-	return tx.exec(`INSERT INTO commands (source, command_id, replied, reply) VALUES (?, ?, ?, ?)`,
-		source, *reply.CommandID, time.Now().UnixMilli(), string(encoded))
+	return tx.exec(`INSERT INTO commands (source, command_id, replied, reply, verb) VALUES (?, ?, ?, ?, ?)`,
+		source, *reply.CommandID, time.Now().UnixMilli(), string(encoded), reply.Verb)
 }
 
 // Answered returns the first reply to a command; nil: there was none.
-func (l *Ledger) Answered(source, commandID string) (reply *verdict.Reply, err error) {
-	var encoded []byte
-	switch err := l.reads.QueryRow(`SELECT reply FROM commands WHERE source = ? AND command_id = ?`, source, commandID).Scan(&encoded); {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, nil
-	case err != nil:
+func (l *Ledger) Answered(source string, verb verdict.Verb, commandID string) (reply *verdict.Reply, err error) {
+	reply, err = scanReply(l.reads.QueryRow(selectReply, source, commandID), verb, commandID)
+	if err != nil {
 		return nil, fmt.Errorf("ledger: reply to %s: %w", commandID, err)
 	}
-	return reply, json.Unmarshal(encoded, &reply)
+	return reply, nil
 }
 
 // Finish records the end of a trigger: its terminal record with the sequence

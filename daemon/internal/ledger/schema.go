@@ -115,6 +115,9 @@ UPDATE triggers SET attempt = numbered.attempt FROM (
 CREATE INDEX triggers_by_part ON triggers (source, part_id, measurement_id, view, attempt) WHERE part_id IS NOT NULL;
 CREATE INDEX triggers_by_part_trigger ON triggers (part_trigger) WHERE part_trigger IS NOT NULL;
 
+-- What the command was; empty for those of earlier versions.
+ALTER TABLE commands ADD COLUMN verb TEXT NOT NULL DEFAULT '';
+
 -- Hex SHA-256 of the record; empty for those of earlier versions.
 ALTER TABLE results ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 

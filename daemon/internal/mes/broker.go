@@ -66,6 +66,12 @@ func (b Broker) read() contents {
 	return contents{password: read(b.PasswordFile), ca: read(b.CAFile), cert: read(b.CertFile), key: read(b.KeyFile)}
 }
 
+// Check reads the files that the connection needs and says what is wrong with them.
+func (b Broker) Check() error {
+	_, err := b.credentials(b.read())
+	return err
+}
+
 // digest changes whenever what is read does.
 func (c contents) digest() [sha256.Size]byte {
 	hash := sha256.New()

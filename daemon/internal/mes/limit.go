@@ -78,7 +78,7 @@ func (c *Client) refuseAtOnce(station, verb string, payload []byte, code verdict
 		return
 	}
 	go func() {
-		reply, err := c.options.Ledger.Refuse(source, verdict.Reply{CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
+		reply, err := c.options.Ledger.Refuse(source, verdict.Reply{Verb: verdict.Verb(verb), CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
 		if err != nil {
 			return // it may have been accepted before; whoever repeats it is told
 		}

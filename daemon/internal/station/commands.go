@@ -15,7 +15,7 @@ import (
 func (s *Station) Command(ctx context.Context, verb verdict.Verb, payload []byte, received time.Time) verdict.Reply {
 	command, err := verdict.ParseCommand(verb, payload)
 	if err != nil {
-		return s.Invalid(command.CommandID, err)
+		return s.invalid(command, err)
 	}
 	switch verb {
 	case verdict.VerbStart:
@@ -37,13 +37,13 @@ func (s *Station) execute(command verdict.Command) verdict.Reply {
 		return reply
 	}
 	if code, detail := s.allows(command); code != "" {
-		return s.refuse(command.CommandID, code, detail)
+		return s.refuse(command, code, detail)
 	}
 	// First the reply: a command is not done twice, nor left undone by a crash. What
 	// ends something is done even if that cannot be recorded.
 	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.after(command.Verb) })
 	if err != nil && (command.Verb == verdict.VerbUnprepare || command.Verb == verdict.VerbStart) {
-		return s.refuse(command.CommandID, verdict.RefusedLedger, "the command cannot be recorded: "+err.Error())
+		return s.refuse(command, verdict.RefusedLedger, "the command cannot be recorded: "+err.Error())
 	}
 	if repeated {
 		return reply
@@ -72,12 +72,12 @@ func (s *Station) answered(command verdict.Command) (verdict.Reply, bool) {
 	if command.CommandID == nil {
 		return verdict.Reply{}, false
 	}
-	if reply, untold := s.untold[*command.CommandID]; untold {
+	if reply, untold := s.untold[*command.CommandID]; untold && reply.Verb == command.Verb {
 		return reply, true
 	}
-	first, err := s.options.Ledger.Answered(s.source, *command.CommandID)
+	first, err := s.options.Ledger.Answered(s.source, command.Verb, *command.CommandID)
 	if err != nil {
-		return s.refuse(command.CommandID, verdict.RefusedLedger, err.Error()), true
+		return s.refuse(command, verdict.RefusedLedger, err.Error()), true
 	}
 	if first == nil {
 		return verdict.Reply{}, false
@@ -95,7 +95,7 @@ func (s *Station) settle(command verdict.Command, change func(*Memory)) (reply v
 			return reply, false, err
 		}
 	}
-	reply = verdict.Reply{CommandID: command.CommandID, Accepted: true}
+	reply = verdict.Reply{Verb: command.Verb, CommandID: command.CommandID, Accepted: true}
 	first, repeated, err := s.options.Ledger.Accept(s.source, reply, key, value)
 	if err != nil {
 		s.status.fault(faultLedger, err)

@@ -499,3 +499,52 @@ func TestPreparePanics(t *testing.T) {
 		t.Errorf("found %+v", reply.Reason)
 	}
 }
+
+// An id is for one command: with another verb it is not the first one repeated, and
+// must not be told that it was done.
+func TestIDOfAnotherCommand(t *testing.T) {
+	b, s := staged(t, nil)
+	close(s.release)
+	b.Run()
+	b.obey(verdict.VerbAbort, `{"command_id":"7"}`)
+	reply := b.command(verdict.VerbHalt, `{"command_id":"7"}`)
+	if reply.Accepted || reply.Reason.Code != verdict.RefusedInvalid || reply.Reason.Detail != `command_id: expected an id of its own, found "7", which a command abort had before` {
+		t.Errorf("found %+v", reply.Reason)
+	}
+	if status := b.Status(); status.State != Ready {
+		t.Errorf("found %+v", status)
+	}
+	b.obey(verdict.VerbHalt, ``)
+	b.obey(verdict.VerbReset, `{"command_id":"8"}`)
+	b.until(Ready)
+	if reply := b.Start(verdict.Start{CommandID: text("8")}, time.Now(), ""); reply.Accepted || reply.TriggerID != nil {
+		t.Errorf("found %+v", reply)
+	}
+}
+
+// A reset ends a preparation, too: no recipe comes that was ordered before.
+func TestResetEndsPrepare(t *testing.T) {
+	loading, release := make(chan struct{}), make(chan struct{})
+	var released atomic.Bool
+	b, _ := staged(t, func(o *Options) {
+		o.Model.Recipe.Name = "screw"
+		o.Prepare = func(context.Context, string) (Model, error) {
+			close(loading)
+			<-release
+			return Model{Inspector: fakeInspector(nil), Recipe: verdict.Recipe{Name: "nut"}, Release: func() { released.Store(true) }}, nil
+		}
+	})
+	b.Run()
+	replies := make(chan verdict.Reply)
+	go func() { replies <- b.command(verdict.VerbPrepare, `{"recipe":"nut"}`) }()
+	<-loading
+	b.obey(verdict.VerbReset, `{}`)
+	b.until(Ready)
+	close(release)
+	if reply := <-replies; reply.Accepted || reply.Reason.Detail != "the station was reset meanwhile" || !released.Load() {
+		t.Errorf("found %+v, released %t", reply, released.Load())
+	}
+	if name := b.Model().Recipe.Name; name != "screw" {
+		t.Errorf("found %s", name)
+	}
+}

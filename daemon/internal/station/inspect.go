@@ -126,7 +126,8 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 	}
 	record := s.record(next, outcome, stored)
 	if _, err := verdict.JSON(record); err != nil { // a number that is none, where none was looked for
-		record = s.record(next, inspection.Undefined(verdict.ReasonInternal, "the result cannot be written: "+err.Error()), stored)
+		outcome = inspection.Undefined(verdict.ReasonInternal, "the result cannot be written: "+err.Error())
+		record = s.record(next, outcome, stored)
 	}
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
 		began := time.Now()
@@ -134,6 +135,9 @@ func (s *Station) finish(next *job, outcome inspection.Outcome) {
 		// Whoever aborted was told so: no result comes after that.
 		if reason := next.underWay.aborted(); reason != nil && record.Evaluation != verdict.Undefined {
 			outcome = inspection.Undefined(reason.Code, reason.Detail)
+			record = s.record(next, outcome, stored)
+		}
+		if retry > firstRetry { // its times are those of the record
 			record = s.record(next, outcome, stored)
 		}
 		err := s.options.Ledger.Finish(s.source, record, next.deadline, stored)

@@ -52,6 +52,10 @@ func (p *Part) here() string { return strings.Join(p.Here, " or ") }
 func (s *Station) begin(accepted *job) (reply verdict.Reply, repeated bool, err error) {
 	rules := ledger.Rules{Attempts: s.options.Attempts}
 	if part := s.options.Part; part != nil {
+		// Or a view would be tried until it is OK while its part is open.
+		if rules.Attempts == 0 {
+			rules.Attempts = part.Attempts
+		}
 		rules.Part = &ledger.PartRules{
 			Source: part.Source, Views: part.Views, Deadline: part.Deadline, Attempts: part.Attempts, Received: accepted.triggered,
 		}

@@ -60,7 +60,7 @@ func (s *Station) prepare(ctx context.Context, command verdict.Command) verdict.
 	if running := s.preparing; running != nil {
 		if running.commandID == nil || command.CommandID == nil || *running.commandID != *command.CommandID {
 			defer s.starting.Unlock()
-			return s.refuse(command.CommandID, verdict.RefusedBusy, fmt.Sprintf("recipe %s is being prepared", running.recipe))
+			return s.refuse(command, verdict.RefusedBusy, fmt.Sprintf("recipe %s is being prepared", running.recipe))
 		}
 		s.starting.Unlock()
 		<-running.done
@@ -68,7 +68,7 @@ func (s *Station) prepare(ctx context.Context, command verdict.Command) verdict.
 	}
 	if code, detail := s.allows(command); code != "" {
 		defer s.starting.Unlock()
-		return s.refuse(command.CommandID, code, detail)
+		return s.refuse(command, code, detail)
 	}
 	under := &preparation{recipe: command.Recipe, commandID: command.CommandID, done: make(chan struct{})}
 	s.preparing = under
@@ -81,7 +81,7 @@ func (s *Station) prepare(ctx context.Context, command verdict.Command) verdict.
 	defer s.starting.Unlock()
 	if err == nil && resets != s.resets {
 		newPrepared(model).drop()
-		under.reply = s.refuse(command.CommandID, verdict.RefusedNotReady, "the station was reset meanwhile")
+		under.reply = s.refuse(command, verdict.RefusedNotReady, "the station was reset meanwhile")
 	} else {
 		under.reply = s.finishPrepare(command, model, err)
 	}
@@ -111,16 +111,16 @@ func (s *Station) load(ctx context.Context, recipe string) (model Model, err err
 func (s *Station) finishPrepare(command verdict.Command, model Model, err error) verdict.Reply {
 	switch {
 	case errors.Is(err, ErrUnknownRecipe):
-		return s.refuse(command.CommandID, verdict.RefusedUnknownRecipe, err.Error())
+		return s.refuse(command, verdict.RefusedUnknownRecipe, err.Error())
 	case err != nil && s.stop.Err() != nil:
-		return s.refuse(command.CommandID, verdict.RefusedNotReady, errShutdown.Error())
+		return s.refuse(command, verdict.RefusedNotReady, errShutdown.Error())
 	case err != nil:
-		return s.refuse(command.CommandID, verdict.RefusedModel, err.Error())
+		return s.refuse(command, verdict.RefusedModel, err.Error())
 	}
 	loaded := newPrepared(model)
 	if detail := s.forbidden(verdict.VerbPrepare); detail != "" {
 		loaded.drop()
-		return s.refuse(command.CommandID, verdict.RefusedNotReady, detail)
+		return s.refuse(command, verdict.RefusedNotReady, detail)
 	}
 	// First what outlives the daemon: it must not inspect with another recipe
 	// after a crash than the MES was told.
@@ -128,7 +128,7 @@ func (s *Station) finishPrepare(command verdict.Command, model Model, err error)
 	switch {
 	case err != nil:
 		loaded.drop()
-		return s.refuse(command.CommandID, verdict.RefusedLedger, "which recipe is prepared cannot be recorded: "+err.Error())
+		return s.refuse(command, verdict.RefusedLedger, "which recipe is prepared cannot be recorded: "+err.Error())
 	case repeated: // it was refused meanwhile, in a flood
 		loaded.drop()
 		return reply

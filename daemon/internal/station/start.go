@@ -18,14 +18,15 @@ import (
 func (s *Station) Start(start verdict.Start, received time.Time, file string) verdict.Reply {
 	s.starting.Lock()
 	defer s.starting.Unlock()
-	if reply, answered := s.answered(verdict.Command{CommandID: start.CommandID}); answered {
+	command := verdict.Command{Verb: verdict.VerbStart, CommandID: start.CommandID}
+	if reply, answered := s.answered(command); answered {
 		return reply
 	}
 	if err := s.options.Part.choose(&start); err != nil {
-		return s.refuse(start.CommandID, verdict.RefusedInvalid, err.Error())
+		return s.refuse(command, verdict.RefusedInvalid, err.Error())
 	}
 	if code, detail := s.decide(start); code != "" {
-		return s.refuse(start.CommandID, code, detail)
+		return s.refuse(command, code, detail)
 	}
 	return s.accept(start, received, file)
 }
@@ -39,7 +40,7 @@ func (s *Station) Trigger(received time.Time) {
 		return
 	}
 	if s.full() {
-		s.refuse(nil, verdict.RefusedBusy, s.fullDetail())
+		s.refuse(verdict.Command{}, verdict.RefusedBusy, s.fullDetail())
 		return
 	}
 	s.accept(verdict.Start{}, received, "")
@@ -67,7 +68,7 @@ func (s *Station) accept(start verdict.Start, received time.Time, file string) v
 	reply, repeated, err := s.begin(accepted)
 	s.status.fault(faultLedger, err)
 	if err != nil {
-		return s.refuse(start.CommandID, verdict.RefusedLedger, "the trigger cannot be recorded: "+err.Error())
+		return s.refuse(verdict.Command{Verb: verdict.VerbStart, CommandID: start.CommandID}, verdict.RefusedLedger, "the trigger cannot be recorded: "+err.Error())
 	}
 	if repeated {
 		return reply
@@ -124,16 +125,17 @@ func (s *Station) fullDetail() string {
 	return fmt.Sprintf("%d parts wait already, as many as the queue holds", s.options.Queue)
 }
 
-// Invalid refuses a command that cannot be understood.
-func (s *Station) Invalid(commandID *string, cause error) verdict.Reply {
+// invalid refuses a command that cannot be understood.
+func (s *Station) invalid(command verdict.Command, cause error) verdict.Reply {
 	s.starting.Lock()
 	defer s.starting.Unlock()
-	return s.refuse(commandID, verdict.RefusedInvalid, cause.Error())
+	return s.refuse(command, verdict.RefusedInvalid, cause.Error())
 }
 
-func (s *Station) refuse(commandID *string, code verdict.RefusalCode, detail string) verdict.Reply {
+func (s *Station) refuse(command verdict.Command, code verdict.RefusalCode, detail string) verdict.Reply {
 	reply, err := s.options.Ledger.Refuse(s.source, verdict.Reply{
-		CommandID: commandID,
+		Verb:      command.Verb,
+		CommandID: command.CommandID,
 		Reason:    &verdict.Refusal{Code: code, Detail: detail},
 	})
 	if err != nil {
@@ -184,7 +186,7 @@ func (s *Station) Offer(id, path, rel string) bool {
 	defer s.starting.Unlock()
 	sum := sha256.Sum256([]byte(id))
 	command := "file-" + hex.EncodeToString(sum[:16])
-	if first, err := s.options.Ledger.Answered(s.source, command); err != nil || first != nil {
+	if first, err := s.options.Ledger.Answered(s.source, verdict.VerbStart, command); err != nil || first != nil {
 		return first != nil
 	}
 	// Not a refusal: nobody asked but the folder, which waits.

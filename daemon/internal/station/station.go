@@ -137,15 +137,15 @@ type Station struct {
 	reuse     reusable
 	keeping   sync.Mutex // held while a picture is encoded and written
 
-	active    atomic.Pointer[prepared] // nil: no recipe is prepared; changed under starting
-	memory    Memory                   // under starting
-	untold    map[string]verdict.Reply // by command id: replies that could not be kept; under starting
+	active atomic.Pointer[prepared] // nil: no recipe is prepared; changed under starting
+	memory Memory                   // under starting
+	untold map[string]verdict.Reply // by command id: replies that could not be kept; under starting
 	// ending is held while a part is recorded, and while those under way are
 	// aborted: one that is recorded after an abort is aborted.
 	ending    sync.Mutex
-	preparing *preparation             // under way; nil: none; under starting
-	underWay  *underWay                // what abort ends; under starting
-	resets    int                      // under starting
+	preparing *preparation // under way; nil: none; under starting
+	underWay  *underWay    // what abort ends; under starting
+	resets    int          // under starting
 
 	status      status
 	refused     refusalLog

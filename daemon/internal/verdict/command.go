@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -72,6 +73,9 @@ func ParseCommand(verb Verb, payload []byte) (Command, error) {
 		command, _ := any.command(verb)
 		return command, fmt.Errorf("no command %q: expected start, prepare, unprepare, stop, abort, halt or reset", verb)
 	}
+	if len(payload) == 0 {
+		payload = []byte("{}") // nobody has to find words for a halt
+	}
 	var plain head
 	commandID, err := decode(payload, &plain, `{"command_id": "c-1"} or {}`)
 	if err != nil {
@@ -114,6 +118,9 @@ func checkExact(payload []byte, into any) error {
 			return fmt.Errorf("unknown field %q", key)
 		}
 	}
+	if key, err := repeatedKey(payload); err != nil || key != "" {
+		return errors.Join(err, fmt.Errorf("%s: expected once, found twice", key))
+	}
 	var expires *string
 	if at, is := given["expires_at"]; is {
 		if err := json.Unmarshal(at, &expires); err != nil {
@@ -124,6 +131,53 @@ func checkExact(payload []byte, into any) error {
 		return fmt.Errorf("expires_at: expected a time such as 2026-01-31T12:00:00Z, found %q", *expires)
 	}
 	return nil
+}
+
+// repeatedKey finds a key that an object has twice, of which Go's JSON takes the
+// last; empty: there is none.
+func repeatedKey(object []byte) (string, error) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if _, err := decoder.Token(); err != nil {
+		return "", err
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		key, _ := token.(string)
+		if seen[key] {
+			return key, nil
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// inWords says what is wrong with a value without Go's names for it.
+func inWords(err error) error {
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		expected := map[reflect.Kind]string{reflect.String: "text", reflect.Bool: "true or false", reflect.Struct: "an object"}[wrong.Type.Kind()]
+		if wrong.Field == "" {
+			return fmt.Errorf("expected an object, found a JSON %s", wrong.Value)
+		}
+		return fmt.Errorf("%s: expected %s, found a JSON %s", wrong.Field, expected, wrong.Value)
+	}
+	if wrong := (*time.ParseError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("expires_at: expected a time such as 2026-01-31T12:00:00Z, found %s", wrong.Value)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("found nothing")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it ends in the middle")
+	}
+	return err
 }
 
 // decode reads one JSON object of known keys and of a limited size. With an
@@ -159,5 +213,5 @@ func decode(payload []byte, into any, example string) (commandID *string, err er
 	if json.Unmarshal(payload, &only) == nil && only.CommandID != nil && checkText("command_id", *only.CommandID) == nil {
 		commandID = only.CommandID
 	}
-	return commandID, fmt.Errorf("expected a JSON object such as %s: %w", example, err)
+	return commandID, fmt.Errorf("expected a JSON object such as %s: %w", example, inWords(err))
 }

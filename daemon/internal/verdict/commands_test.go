@@ -1,7 +1,6 @@
 package verdict_test
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 
@@ -61,7 +60,7 @@ func TestCommandSchemas(t *testing.T) {
 		"a comma":                  {"start", `{"expires_at":"2030-01-01T00:00:00,5Z"}`, bad},
 		"an hour of one digit":     {"start", `{"expires_at":"2030-01-01T0:00:00Z"}`, bad},
 		"a key in capitals":        {"start", `{"Part_ID":"P-1"}`, bad},
-		"twice the same key":       {"start", `{"part_id":"P-1","part_id":"P-2"}`, good},
+		"twice the same key":       {"start", `{"part_id":"P-1","part_id":"P-2"}`, words},
 		"Unix seconds":             {"start", `{"expires_at":1893456000}`, bad},
 		"a misspelt key":           {"start", `{"expire_at":"2030-01-01T00:00:00Z"}`, bad},
 		"a key of another verb":    {"stop", `{"recipe":"r"}`, bad},
@@ -95,17 +94,8 @@ func TestCommandSchemas(t *testing.T) {
 		if err := schematest.Validate("command."+test.verb, []byte(test.payload)); (err == nil) != (test.want != bad) {
 			t.Errorf("%s: want it %s, the schema says %v", name, test.want, err)
 		}
-		if strings.Contains(test.payload, "carrier_id") && !takesCarriers() {
-			continue
-		}
 		if _, err := verdict.ParseCommand(verdict.Verb(test.verb), []byte(test.payload)); (err == nil) != (test.want == good) {
 			t.Errorf("%s: want it %s, the parser says %v", name, test.want, err)
 		}
 	}
-}
-
-// takesCarriers says whether the parser knows the other fields of a part.
-func takesCarriers() bool {
-	_, takes := reflect.TypeFor[verdict.Start]().FieldByName("CarrierID")
-	return takes
 }

@@ -176,6 +176,9 @@ type Refusal struct {
 
 // Reply answers a command.
 type Reply struct {
+	// Verb is the command's; the topic has it.
+	Verb Verb `json:"-"`
+
 	CommandID *string  `json:"command_id"`
 	TriggerID *string  `json:"trigger_id"` // of an accepted trigger; null otherwise
 	Accepted  bool     `json:"accepted"`
