@@ -198,7 +198,10 @@ func (k *kills) askAgain() {
 		ask("last-" + station)
 	}
 	before := k.mes.Replies()
+	pace := time.NewTicker(2 * time.Millisecond) // a station takes 200 a second
+	defer pace.Stop()
 	for id := range k.all {
+		<-pace.C
 		ask(id)
 	}
 	after := k.mes.Replies()
