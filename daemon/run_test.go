@@ -362,6 +362,15 @@ func TestConfigCheck(t *testing.T) {
 	if want := config + " is right: 1 station, 1 recipe; verdicts go to mqtts://broker:8883\n"; code != 0 || stdout != want {
 		t.Errorf("want %s, found %d, %s, %s", want, code, stdout, stderr)
 	}
+	// Files that the connection could not use.
+	enginetest.WriteFile(t, filepath.Join(s.dir, "secret"), nil)
+	s.broker = "mqtts://broker:8883\", username: gladd, password_file: \"secret"
+	code, _, stderr = gladd(t, "config", "check", s.config(oneStation))
+	if code != 2 || !strings.Contains(stderr, "mqtt.password_file: ") || !strings.Contains(stderr, "secret: expected a secret in the first line, found nothing") {
+		t.Errorf("found %d, %s", code, stderr)
+	}
+	s.broker = "mqtts://broker:8883"
+	config = s.config(oneStation)
 	if err := os.Remove(filepath.Join(s.dir, "bundle", engines.CalibrationsFile)); err != nil {
 		t.Fatal(err)
 	}
