@@ -36,8 +36,7 @@ func stopBroker(t *testing.T, broker *mestest.Durable, l *line, mes *mestest.MES
 	p := start(t, l.write())
 	panel := newPanel(p, nil)
 	stop := panel.run(l.stations, 40*time.Millisecond)
-	const connected = "connected to the broker"
-	p.loggedAfter(connected, time.Time{})
+	session := mes.WaitOnline(0)
 	early := footprint{}
 	for i := range stops {
 		if i == stops/3 {
@@ -56,10 +55,9 @@ func stopBroker(t *testing.T, broker *mestest.Durable, l *line, mes *mestest.MES
 			broker.Kill()
 		}
 		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
-		started := time.Now()
 		broker.Start()
 		mes.WaitConnected()
-		p.loggedAfter(connected, started)
+		session = mes.WaitOnline(session)
 	}
 	stop()
 	total, accepted := panel.counts()

@@ -22,7 +22,7 @@ func TestFaultFlood(t *testing.T) {
 	l.keep, l.deadline = "none", 2*time.Second
 	mes := mestest.NewMES(t, broker.URL(), mestest.MESOptions{})
 	p := start(t, l.write())
-	p.loggedAfter("connected to the broker", time.Time{})
+	mes.WaitOnline(0)
 	panel := newPanel(p, nil)
 	// The first station is flooded; the others inspect.
 	flooded := l.stations[0]
@@ -151,7 +151,7 @@ func TestFaultFloodOfRepetitions(t *testing.T) {
 	l.keep = "none"
 	mes := mestest.NewMES(t, broker.URL(), mestest.MESOptions{})
 	p := start(t, l.write())
-	p.loggedAfter("connected to the broker", time.Time{})
+	mes.WaitOnline(0)
 	topic := command(l.stations[0])
 	var senders sync.WaitGroup
 	for sender := range 4 {

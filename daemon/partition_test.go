@@ -23,7 +23,7 @@ func TestFaultPartition(t *testing.T) {
 		length: scale(2*time.Second, 30*time.Second),
 	}
 	p := partition.process
-	p.loggedAfter("connected to the broker", time.Time{})
+	partition.session = partition.mes.WaitOnline(0)
 	partition.panel = newPanel(p, n.dial)
 	stop := partition.panel.run(l.stations, 50*time.Millisecond)
 	early, late := partition.run(0)
@@ -53,6 +53,7 @@ type partition struct {
 	process *process
 	panel   *panel
 	mes     *mestest.MES
+	session int64         // that the box was online in
 	length  time.Duration // of a partition
 }
 
@@ -82,9 +83,9 @@ func (p *partition) run(round int) (early, late footprint) {
 		p.network.mend(atTheBox)
 		if long() { // a short cut need not be noticed
 			noticed := p.process.loggedAfter("no connection to the broker; verdicts wait in the ledger", cut)
-			again := p.process.loggedAfter("connected to the broker", mended)
-			p.t.Logf("cut at the box: %t; noticed after %.1f s; connected again %.1f s after the cable was mended",
-				atTheBox, noticed.Sub(cut).Seconds(), again.Sub(mended).Seconds())
+			p.session = p.mes.WaitOnline(p.session)
+			p.t.Logf("cut at the box: %t; noticed after %.1f s; online again %.1f s after the cable was mended",
+				atTheBox, noticed.Sub(cut).Seconds(), time.Since(mended).Seconds())
 		}
 		total, _ := p.panel.counts()
 		p.mes.WaitFor("what waited", func() bool { different, _ := p.mes.Different(); return different >= total })

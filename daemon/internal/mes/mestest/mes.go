@@ -28,6 +28,7 @@ type MES struct {
 	verdicts  map[string][]Message // by station, in the order in which they came
 	different map[string]bool      // results that came
 	forgotten map[string]bool      // results whose first acknowledgement was left out
+	session   int64                // the last one that a box was online in
 	came      chan struct{}        // closed and replaced with every message
 }
 
@@ -40,7 +41,7 @@ type MESOptions struct {
 	Forget func() bool
 }
 
-// NewMES connects to a broker and subscribes to all replies and verdicts.
+// NewMES connects to a broker and subscribes to all replies, verdicts and boxes.
 func NewMES(t testing.TB, url string, options MESOptions) *MES {
 	t.Helper()
 	m := &MES{
@@ -55,7 +56,7 @@ func NewMES(t testing.TB, url string, options MESOptions) *MES {
 		SetDefaultPublishHandler(m.receive). // what the broker kept comes before a subscription can
 		SetOnConnectHandler(func(client mqtt.Client) {
 			go func() {
-				filters := map[string]byte{"insp/v1/+/+/+/verdict": 1, "insp/v1/+/+/+/cmd/+/reply": 1}
+				filters := map[string]byte{"insp/v1/+/+/+/verdict": 1, "insp/v1/+/+/+/cmd/+/reply": 1, "insp/v1/+/+/_box/+/status": 1}
 				if client.SubscribeMultiple(filters, m.receive).WaitTimeout(Patience) {
 					once.Do(func() { close(subscribed) })
 				}
@@ -73,7 +74,7 @@ func NewMES(t testing.TB, url string, options MESOptions) *MES {
 }
 
 func (m *MES) receive(_ mqtt.Client, message mqtt.Message) {
-	levels := strings.Split(message.Topic(), "/") // insp/v1/SITE/LINE/STATION/verdict or …/cmd/VERB/reply
+	levels := strings.Split(message.Topic(), "/") // insp/v1/SITE/LINE/STATION/verdict, …/cmd/VERB/reply or …/_box/BOX/status
 	payload := string(message.Payload())
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -89,7 +90,18 @@ func (m *MES) receive(_ mqtt.Client, message mqtt.Message) {
 		m.verdicts[levels[4]] = append(m.verdicts[levels[4]], Message{Topic: message.Topic(), Retained: message.Retained(), Payload: payload})
 		m.acknowledge(strings.TrimSuffix(message.Topic(), "verdict")+"ack", event.ID, !m.different[event.ID])
 		m.different[event.ID] = true
-	case len(levels) == 8:
+	case levels[4] == "_box":
+		var status struct {
+			Status  string `json:"status"`
+			Session int64  `json:"session"`
+		}
+		if err := json.Unmarshal(message.Payload(), &status); err != nil {
+			m.t.Errorf("a status that is not JSON: %q", payload)
+		}
+		if status.Status == "online" {
+			m.session = max(m.session, status.Session)
+		}
+	default:
 		var reply struct {
 			CommandID string `json:"command_id"`
 		}
@@ -126,6 +138,18 @@ func (m *MES) WaitConnected() {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// WaitOnline waits until the box is online in a later session, and returns that.
+func (m *MES) WaitOnline(after int64) (session int64) {
+	m.t.Helper()
+	m.WaitFor("the box to be online", func() bool {
+		m.mutex.Lock()
+		defer m.mutex.Unlock()
+		session = m.session
+		return session > after
+	})
+	return session
 }
 
 // Send sends a command with an id and waits until the broker has it.
