@@ -20,7 +20,13 @@ type LibraryError struct {
 func (e *LibraryError) Error() string {
 	const advice = "install TensorRT, or name its library in the configuration"
 	tried := strings.Join(e.Tried, ", ")
+	var parser *ParserError
+	var lean *RuntimeOnlyError
 	switch {
+	case errors.As(e.Err, &parser): // it names the library, and has advice of its own
+		return parser.Error()
+	case errors.As(e.Err, &lean):
+		return fmt.Sprintf("TensorRT library %s: %v", tried, lean)
 	case errors.Is(e.Err, errNotBuilt):
 		return e.Err.Error()
 	case e.Err != nil:
@@ -33,6 +39,37 @@ func (e *LibraryError) Unwrap() error { return e.Err }
 
 var errNotBuilt = errors.New("this gladd was built without TensorRT; build it with cgo on Linux and the tag tensorrt, " +
 	"or choose the backend onnxruntime")
+
+// ParserError says that the ONNX parser of a library is missing, or cannot be used. It
+// comes within a [LibraryError].
+type ParserError struct {
+	Library string // TensorRT's own, which is there
+	Version Version
+	Tried   []string
+	Missing bool // none is there
+	Err     error
+}
+
+func (e *ParserError) Error() string {
+	found := fmt.Sprintf("cannot be used: %v", e.Err)
+	if e.Missing {
+		found = "is missing, looked for as " + strings.Join(e.Tried, ", ")
+	}
+	return fmt.Sprintf("TensorRT's ONNX parser, which building engines needs, %s; install the parser of %s beside %s, or name another library with --tensorrt-library or in the configuration",
+		found, e.Version, e.Library)
+}
+
+func (e *ParserError) Unwrap() error { return e.Err }
+
+// RuntimeOnlyError says that a library runs engines and builds none, as TensorRT's lean
+// and dispatch libraries. It comes within a [LibraryError].
+type RuntimeOnlyError struct {
+	Library string // file name of the one that builds, too
+}
+
+func (e *RuntimeOnlyError) Error() string {
+	return fmt.Sprintf("it is runtime only: it runs engines and cannot build them; install the whole TensorRT, and name %s instead", e.Library)
+}
 
 // Stage of a build.
 type Stage string

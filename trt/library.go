@@ -114,7 +114,17 @@ func openLibrary(path string, options Options) (*Library, error) {
 		C.gladd_trt_forget(native)
 		return nil, &LibraryError{Tried: []string{path}, Version: version, Err: err}
 	}
-	return &Library{native: native, version: version, abi: abi, options: options, log: newLogDrain(native.log, options.Log)}, nil
+	library := &Library{native: native, version: version, abi: abi, options: options, log: newLogDrain(native.log, options.Log)}
+	if options.RuntimeOnly {
+		return library, nil
+	}
+	if native.create_builder == nil {
+		return nil, &LibraryError{Tried: []string{path}, Version: version, Err: &RuntimeOnlyError{Library: libraryName(abi)}}
+	}
+	if err := library.openParser(); err != nil {
+		return nil, err
+	}
+	return library, nil
 }
 
 // newFailure makes what C's functions tell errors in. C keeps no Go memory, so it
@@ -155,17 +165,22 @@ func (l *Library) use() error {
 }
 
 // openParser opens the ONNX parser's library, once. Its errors are a
-// [LibraryError].
+// [LibraryError] with a [ParserError] in it.
 func (l *Library) openParser() error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	if l.parser {
 		return nil
 	}
+	if l.options.ParserLibrary == "" && l.native.create_parser != nil { // by an earlier Open
+		l.parser = true
+		return nil
+	}
 	failure := newFailure()
 	defer C.free(unsafe.Pointer(failure))
 	paths := parserCandidates(l.abi, l.Path(), l.options.ParserLibrary)
 	var first error
+	missing := true
 	for _, path := range paths {
 		err := checkParser(path, l.version)
 		if err == nil {
@@ -179,11 +194,14 @@ func (l *Library) openParser() error {
 			l.parser = true
 			return nil
 		}
-		if first == nil {
+		// One that is there and cannot be used tells more than one that is not.
+		there := isThere(path)
+		if first == nil || there && missing {
 			first = err
 		}
+		missing = missing && !there
 	}
-	return &LibraryError{Tried: paths, Version: l.version, Err: fmt.Errorf("the ONNX parser, which building needs: %w", first)}
+	return &LibraryError{Tried: []string{l.Path()}, Version: l.version, Err: &ParserError{Library: l.Path(), Version: l.version, Tried: paths, Missing: missing, Err: first}}
 }
 
 // check turns the result of one of C's functions into an error, and passes on

@@ -80,14 +80,44 @@ func TestOpenGoesOnSearching(t *testing.T) {
 	}
 }
 
-// The parser is missed by the first build, not before.
+// Who builds misses the parser when the library is opened; who only runs engines does not.
 func TestMissingParser(t *testing.T) {
-	library := must[*Library](t)(Open(Options{Library: trttest.Make(t, trttest.V10_3), ParserLibrary: "/no/such/libnvonnxparser.so.10"}))
+	const parser = "/no/such/libnvonnxparser.so.10"
+	path := trttest.Make(t, trttest.V10_3)
+	check := func(err error) {
+		t.Helper()
+		var found *LibraryError
+		var missing *ParserError
+		if !errors.As(err, &found) || found.Version == (Version{}) || !errors.As(err, &missing) || !missing.Missing ||
+			!strings.HasPrefix(err.Error(), "TensorRT's ONNX parser, which building engines needs, is missing, looked for as "+parser+"; install the parser of TensorRT 10.3.0 beside "+path) {
+			t.Errorf("want a LibraryError of the parser, found %v", err)
+		}
+	}
+	_, err := Open(Options{Library: path, ParserLibrary: parser})
+	check(err)
+	library := must[*Library](t)(Open(Options{Library: path, ParserLibrary: parser, RuntimeOnly: true}))
 	closeAtEnd(t, library)
-	closeAtEnd(t, must[*Runtime](t)(library.NewRuntime())) // it needs no parser
-	_, err := library.Build(t.Context(), BuildOptions{Network: trttest.Graph("Relu", 1)})
-	var found *LibraryError
-	if !errors.As(err, &found) || !strings.Contains(err.Error(), "the ONNX parser, which building needs: /no/such/libnvonnxparser.so.10: cannot open") {
-		t.Errorf("want a LibraryError of the parser, found %v", err)
+	closeAtEnd(t, must[*Runtime](t)(library.NewRuntime()))
+	_, err = library.Build(t.Context(), BuildOptions{Network: trttest.Graph("Relu", 1)})
+	check(err)
+}
+
+// A library without what building needs does not hide one that has it.
+func TestOpenWantsWhatBuilds(t *testing.T) {
+	lean, alone, good := trttest.Lean(t, trttest.V11_1), trttest.WithoutParser(t, trttest.V11_1), trttest.Make(t, trttest.V10_3)
+	_, err := Open(Options{Library: lean})
+	var only *RuntimeOnlyError
+	if !errors.As(err, &only) || !strings.Contains(err.Error(), lean+": it is runtime only") || !strings.Contains(err.Error(), "name libnvinfer.so.11 instead") {
+		t.Errorf("want it refused as runtime only, found %v", err)
+	}
+	_, err = Open(Options{Folders: []string{filepath.Dir(alone)}})
+	var parser *ParserError
+	if !errors.As(err, &parser) || !parser.Missing || parser.Library != alone {
+		t.Errorf("want the parser missed, found %v", err)
+	}
+	library := must[*Library](t)(Open(Options{Folders: []string{filepath.Dir(alone), filepath.Dir(good)}}))
+	closeAtEnd(t, library)
+	if library.Path() != good {
+		t.Errorf("want %s, found %s", good, library.Path())
 	}
 }

@@ -208,7 +208,7 @@ func TestRTXPlanErrors(t *testing.T) {
 func TestRTXSiblingsWithoutGPU(t *testing.T) {
 	for _, path := range filepath.SplitList(os.Getenv("GLADD_TENSORRT_LEAN_LIBRARIES")) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			library, err := Open(Options{Library: path})
+			library, err := Open(Options{Library: path, RuntimeOnly: true})
 			if err != nil {
 				t.Fatal(err)
 			}

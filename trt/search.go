@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // abis are looked for in this order, the newest first.
@@ -81,6 +82,23 @@ func parserCandidates(abi int, library, given string) []string {
 		}
 	}
 	return nil
+}
+
+// libraryName is the file name of an interface's library.
+func libraryName(abi int) string {
+	for _, names := range abis {
+		if names.abi == abi {
+			return names.library
+		}
+	}
+	return ""
+}
+
+// isThere says whether a path names a file or a folder. A bare name is the loader's to
+// look for.
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil && strings.ContainsRune(path, '/')
 }
 
 var soVersion = regexp.MustCompile(`\.so\.(\d+)(?:\.(\d+))?`)

@@ -52,9 +52,11 @@ type Options struct {
 	// Library is the path of libnvinfer or libtensorrt_rtx; empty: it is looked for.
 	Library string
 	// ParserLibrary is the path of the ONNX parser of the same version; empty: it
-	// is looked for beside the library, then by the loader. It is opened by the
-	// first build.
+	// is looked for beside the library, then by the loader.
 	ParserLibrary string
+	// RuntimeOnly is enough: a library that has no builder, or no parser beside it, is
+	// opened, too.
+	RuntimeOnly bool
 	// Folders are searched instead of [DefaultFolders]; patterns as in
 	// path/filepath are allowed. When they are given, the loader's own search by
 	// name is left out.

@@ -5,6 +5,7 @@
 package trttest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,6 +72,27 @@ func Make(t testing.TB, fake Fake) (library string) {
 	}
 	made.libraries[fake] = filepath.Join(folder, fake.library)
 	return made.libraries[fake]
+}
+
+// WithoutParser is a copy of a fake that has no parser beside it.
+func WithoutParser(t testing.TB, fake Fake) (library string) {
+	t.Helper()
+	library = filepath.Join(t.TempDir(), fake.library)
+	enginetest.WriteFile(t, library, enginetest.ReadFile(t, Make(t, fake)))
+	return library
+}
+
+// Lean is a fake that runs engines and builds none, as libnvinfer_lean.
+func Lean(t testing.TB, fake Fake) (library string) {
+	t.Helper()
+	whole := Make(t, fake)
+	library = filepath.Join(t.TempDir(), strings.Replace(fake.library, ".so", "_lean.so", 1))
+	data := enginetest.ReadFile(t, whole)
+	// The loader finds symbols by a hash of their names: one letter less is enough for it
+	// to find none, and the file stays as long as it was.
+	data = bytes.ReplaceAll(data, []byte("createInferBuilder_INTERNAL"), []byte("_reateInferBuilder_INTERNAL"))
+	enginetest.WriteFile(t, library, data)
+	return library
 }
 
 // Queue makes what the fakes enqueue wait for the next that is enqueued, until
@@ -157,11 +179,13 @@ func run(t testing.TB, name string, arguments ...string) string {
 	return string(output)
 }
 
-// Cleanup removes what was compiled. Call it in TestMain, after the tests.
+// Cleanup removes what was compiled. Call it after the tests; what is made after it is
+// compiled again.
 func Cleanup() {
 	made.Lock()
 	defer made.Unlock()
 	if made.folder != "" {
 		_ = os.RemoveAll(made.folder)
 	}
+	made.folder, made.objects, made.libraries = "", map[string]string{}, map[Fake]string{}
 }

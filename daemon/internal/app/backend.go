@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -130,26 +131,31 @@ func (b *backends) choose(bundle *engines.Bundle) (engines.Backend, error) {
 		}
 	}
 	if forOthers && !forTensorRT {
-		b.tell(bundle, BackendONNXRuntime, "the bundle is calibrated for it")
+		b.tell(bundle, slog.LevelInfo, BackendONNXRuntime, "the bundle is calibrated for it")
 		return b.open(BackendONNXRuntime)
 	}
 	backend, err := b.open(BackendTensorRT)
 	switch {
 	case err == nil:
-		b.tell(bundle, BackendTensorRT, "TensorRT and a GPU are here")
+		b.tell(bundle, slog.LevelInfo, BackendTensorRT, "TensorRT and a GPU are here")
 		return backend, nil
 	case forTensorRT && !forOthers:
 		return nil, fmt.Errorf("bundle %s is calibrated for %s: %w (without thresholds it runs with backend %s)", bundle.Manifest.Name, BackendTensorRT, err, BackendONNXRuntime)
 	}
-	b.tell(bundle, BackendONNXRuntime, tensorrt.Missing(err))
+	// What is here and does not work should be mended; most boxes just have no GPU.
+	level := slog.LevelWarn
+	if tensorrt.Absent(err) {
+		level = slog.LevelInfo
+	}
+	b.tell(bundle, level, BackendONNXRuntime, tensorrt.Missing(err))
 	b.log.Debug("backend tensorrt cannot be used", "error", err)
 	return b.open(BackendONNXRuntime)
 }
 
-func (b *backends) tell(bundle *engines.Bundle, name, reason string) {
+func (b *backends) tell(bundle *engines.Bundle, level slog.Level, name, reason string) {
 	if text := bundle.ModelDigest + name; !b.told[text] {
 		b.told[text] = true
-		b.log.Info("backend "+name+" chosen", "bundle", bundle.Manifest.Name, "reason", reason)
+		b.log.Log(context.Background(), level, "backend "+name+" chosen", "bundle", bundle.Manifest.Name, "reason", reason)
 	}
 }
 

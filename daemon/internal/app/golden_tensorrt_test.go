@@ -133,3 +133,44 @@ func TestAutoFollowsTheCalibration(t *testing.T) {
 		})
 	}
 }
+
+// A TensorRT that is here and cannot build is not chosen, and somebody is told to mend
+// it; where nothing is, nothing is to be mended.
+func TestAutoGoesOnWithoutABrokenTensorRT(t *testing.T) {
+	defer trttest.Cleanup()
+	driver := cudatest.Library(t)
+	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	for name, test := range map[string]struct {
+		options     app.TensorRTOptions
+		level, want string
+	}{
+		"no parser":    {app.TensorRTOptions{Library: trttest.WithoutParser(t, trttest.V10_3), CUDALibrary: driver.Path}, "WARN", "ONNX parser, which building engines needs, is missing"},
+		"runtime only": {app.TensorRTOptions{Library: trttest.Lean(t, trttest.V10_3), CUDALibrary: driver.Path}, "WARN", "it is runtime only"},
+		"no driver":    {app.TensorRTOptions{Library: trttest.Make(t, trttest.V10_3), CUDALibrary: "/nowhere/libcuda.so.1"}, "INFO", "no NVIDIA driver is here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := app.EngineOptions{Backend: app.BackendAuto, ONNXRuntimeLibrary: enginetest.Library(t), TensorRT: test.options}
+			var log strings.Builder
+			opened, err := app.OpenEngines(options, slog.New(slog.NewTextHandler(&log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close() //nolint:errcheck // the test is about the choice
+			model, err := opened.OpenModel(t.Context(), enginetest.Load(t, enginetest.TinyA(t)), engines.ModeExact)
+			if err != nil || model.Method.Backend != app.BackendONNXRuntime {
+				t.Errorf("expected onnxruntime, found %v, %v", model, err)
+			}
+			if text := log.String(); strings.Count(text, "level="+test.level+` msg="backend onnxruntime chosen"`) != 1 || !strings.Contains(text, test.want) {
+				t.Errorf("expected one %s with %q, found %s", test.level, test.want, text)
+			}
+			backends := app.Backends(options)
+			state, found := "broken: ", backends[len(backends)-1].Found
+			if test.level == "INFO" {
+				state = "not here: "
+			}
+			if !strings.HasPrefix(found, state) || !strings.Contains(found, test.want) {
+				t.Errorf("version: expected %s%s, found %s", state, test.want, found)
+			}
+		})
+	}
+}
