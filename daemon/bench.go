@@ -31,7 +31,7 @@ type benchCommand struct {
 func (benchCommand) Help() string {
 	return `Inspects each part by every plan, in turn forwards and backwards, and prints what a part costs by stage and what a plan changes: switches, scores, verdicts, AUROC. Then: calls for several parts at once, waiting times of parts that come at random at 50, 80 and 95 % of the capacity, and stations that share the networks. Nothing else should run on the machine.
 
-Exit code: 0 done; 1 a picture gave no score, or the work was cut short; 2 wrong usage, bundle or data.`
+Exit code: 0 done; 1 a picture gave no score, the work was cut short, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage, bundle or data.`
 }
 
 // Run measures.

@@ -34,7 +34,7 @@ type calibrateCommand struct {
 func (calibrateCommand) Help() string {
 	return `Inspects the good parts and puts the image threshold where the promise holds: at most --false-reject of all good parts score above it, with --confidence. That takes 299 good parts for 1 % at 95 %, 59 for 5 %. The parts must be a fair sample of what the line makes, and none of them may have been used to train the networks.
 
-Exit code: 0 done; 1 a picture gave no score (the threshold is written if enough others did), or the work was cut short; 2 wrong usage or bundle, or too few parts.`
+Exit code: 0 done; 1 a picture gave no score (the threshold is written if enough others did), the work was cut short, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage or bundle, or too few parts.`
 }
 
 // Run calibrates.

@@ -20,6 +20,11 @@ type enginesCommand struct {
 	Prune  pruneCommand  `cmd:"" help:"Remove engines that none of these bundles uses here."`
 }
 
+// Help is shown below the commands.
+func (enginesCommand) Help() string {
+	return `Exit code: 0 done; 1 engines differ from ONNX Runtime, the work was cut short, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage or bundle.`
+}
+
 // buildCommand is 'gladd engines build'.
 type buildCommand struct {
 	Bundle    string `required:"" help:"Folder of the model." placeholder:"DIR"`

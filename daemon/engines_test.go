@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"gladd/daemon/internal/bench"
+	"gladd/engines"
 	"gladd/engines/enginetest"
 	"gladd/trt/cuda/cudatest"
 	"gladd/trt/trttest"
@@ -170,5 +172,59 @@ func TestBenchOnTensorRT(t *testing.T) {
 	if found.Machine.Precision != "fp16" || found.GPU == nil || len(found.GPU.Calls) != 5 || found.GPU.Calls[2].Call != "compare" || found.GPU.Calls[2].Whole <= 0 ||
 		found.GPU.Calls[2].EndToEnd <= 0 || found.GPU.Bars != (bench.Bars{Events: 1.02, EndToEnd: 1.05}) {
 		t.Errorf("found %+v, %+v", found.Machine, found.GPU)
+	}
+}
+
+// What the machine lacks ends every command with exit code 1, so that systemd starts the
+// daemon again; a wrong word or bundle ends it with 2.
+func TestFaultsOfTheMachine(t *testing.T) {
+	withGPU(t)
+	whole := os.Getenv("GLADD_TENSORRT_LIBRARY")
+	tooNew := trttest.Make(t, trttest.V11_1.Numbered(120000))
+	file := filepath.Join(t.TempDir(), "file")
+	enginetest.WriteFile(t, file, nil)
+	bundle := enginetest.TinyA(t)
+	calibrated := enginetest.Copy(t, bundle)
+	method := engines.Method{Backend: "tensorrt", Precision: "fp16", Mode: engines.ModeExact, Plan: engines.PlanExact}
+	if err := engines.AppendCalibration(calibrated, engines.Calibration{ID: "c", ModelDigest: enginetest.Load(t, bundle).ModelDigest, GateThreshold: 0.02, ImageThreshold: 1, Method: method}); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		library, fault, cache, backend, bundle string
+		want                                   string
+	}{
+		"no TensorRT":           {library: "/nowhere/libnvinfer.so.10", want: "/nowhere/libnvinfer.so.10"},
+		"no TensorRT, auto":     {library: "/nowhere/libnvinfer.so.10", backend: "auto", bundle: calibrated, want: "is calibrated for tensorrt"},
+		"version":               {library: tooNew, want: "found TensorRT 12.0.0"},
+		"no parser":             {library: trttest.WithoutParser(t, trttest.V10_3), want: "ONNX parser, which building engines needs, is missing"},
+		"driver too old":        {fault: "createInferBuilder=driver", want: "expected a driver for CUDA 13.0 or newer, found one for CUDA 12.4"},
+		"folder is a file":      {cache: file, want: "engine cache: "},
+		"folder below a file":   {cache: filepath.Join(file, "engines"), want: "engine cache: "},
+		"driver cannot be used": {fault: "createInferRuntime=driver", want: "the NVIDIA driver is too old for TensorRT 10.3.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			library, cache, backend, dir := cmp.Or(test.library, whole), cmp.Or(test.cache, t.TempDir()), cmp.Or(test.backend, "tensorrt"), cmp.Or(test.bundle, bundle)
+			trttest.Fault(t, test.fault)
+			s := newSite(t, "")
+			if err := os.RemoveAll(filepath.Join(s.dir, "bundle")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(filepath.Join(s.dir, "bundle"), os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			s.more = "engines: {backend: " + backend + ", cache_dir: \"" + cache + "\"}\n"
+			commands := [][]string{
+				{"run", "--config", s.config(oneStation), "--tensorrt-library", library},
+				{"inspect", "--bundle", dir, "--backend", backend, "--tensorrt-library", library, "--cache-dir", cache, filepath.Join(bundle, "images", "good_0.png")},
+			}
+			if test.backend == "" && test.fault != "createInferRuntime=driver" { // which building does not need
+				commands = append(commands, []string{"engines", "build", "--bundle", dir, "--tensorrt-library", library, "--cache-dir", cache})
+			}
+			for _, command := range commands {
+				if code, stdout, stderr := gladd(t, command...); code != 1 || !strings.Contains(stderr, test.want) {
+					t.Errorf("gladd %s: expected exit code 1 and %q, found %d: %s%s", command[0], test.want, code, stdout, stderr)
+				}
+			}
+		})
 	}
 }

@@ -51,7 +51,7 @@ type evalCommand struct {
 func (evalCommand) Help() string {
 	return `Inspects all test pictures and prints the figures of the field's tables in percent, for each class and their mean. metrics.json has them as fractions, with what the calibrated threshold makes of the parts; report.html shows curves, histograms and the worst parts.
 
-Exit code: 0 done; 1 a picture gave no score, or the work was cut short; 2 wrong usage, bundle or data.`
+Exit code: 0 done; 1 a picture gave no score, the work was cut short, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage, bundle or data.`
 }
 
 // Run evaluates.

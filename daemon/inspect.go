@@ -81,7 +81,7 @@ type inspectCommand struct {
 func (inspectCommand) Help() string {
 	return `One JSON line per picture goes to stdout, in the order of the arguments and, within a folder, of the paths. Messages and progress go to stderr.
 
-Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture has none (the others are done), or the work was cut short; 2 wrong usage, bundle or noise.`
+Exit code: 0 all pictures have a score, whatever the evaluations; 1 a picture has none (the others are done), the work was cut short, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage, bundle or noise.`
 }
 
 // Run inspects.

@@ -13,12 +13,14 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"gladd/daemon/internal/app"
 )
 
 // Exit codes, the same for every command.
 const (
 	exitDone   = 0 // done, whatever the evaluations
-	exitFailed = 1 // a picture gave no finite score, or the work was cut short
+	exitFailed = 1 // a picture gave no finite score, the work was cut short, or the machine failed
 	exitUsage  = 2 // wrong usage, bundle or configuration
 )
 
@@ -69,8 +71,8 @@ func (e *environment) serviceLog() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: e.logLevel}))
 }
 
-// failure is an error that ends the program with exitFailed; all others are
-// the user's to mend and end it with exitUsage.
+// failure is an error that ends the program with exitFailed, as one of the machine does;
+// all others are the user's to mend and end it with exitUsage.
 type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
@@ -116,7 +118,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 		return exitDone
 	}
 	fmt.Fprintln(stderr, "gladd:", err)
-	if errors.As(err, &failure{}) {
+	if errors.As(err, &failure{}) || app.IsMachine(err) {
 		return exitFailed
 	}
 	return exitUsage

@@ -34,7 +34,7 @@ type replayCommand struct {
 func (replayCommand) Help() string {
 	return `Inspects recorded parts again and shows what was found then and now. Under the same bundle and calibration, backend and number of threads, a score is the same to the last bit. Pictures must have been kept (ledger.images). It only reads: the daemon may run meanwhile.
 
-Exit code: 0 done, whatever differs; 1 a part could not be replayed; 2 wrong usage, configuration or bundle, or no such result.`
+Exit code: 0 done, whatever differs; 1 a part could not be replayed, or the machine failed (driver, GPU, TensorRT, engines' folder, disk); 2 wrong usage, configuration or bundle, or no such result.`
 }
 
 // Run replays.

@@ -26,7 +26,7 @@ type runCommand struct {
 func (runCommand) Help() string {
 	return `Takes triggers, inspects parts, and publishes a verdict for every trigger over MQTT, until it is told to end (SIGTERM or Ctrl-C): then no new triggers are taken, waiting parts become Undefined, and what the broker does not have yet is sent.
 
-Exit code: 0 ended as told; 1 the machine failed (ledger, ports, GPU); 2 wrong usage, configuration or bundle.`
+Exit code: 0 ended as told; 1 the machine failed (ledger, ports, driver, GPU, TensorRT, engines' folder, disk), and systemd starts it again; 2 wrong usage, configuration or bundle.`
 }
 
 // Run is the daemon.

@@ -335,6 +335,10 @@ func TestRunRefuses(t *testing.T) {
 			enginetest.WriteFile(s.t, config, append(enginetest.ReadFile(s.t, config), "engines: {backend: tensorrt}\n"...))
 			return []string{"run", "--config", config, "--cuda-library", "/nowhere/libcuda.so.1"}
 		}, 1, "without an NVIDIA GPU and its driver use backend onnxruntime"},
+		"no GPU build of ONNX Runtime": {func(s *site, config string) []string {
+			enginetest.WriteFile(s.t, config, append(enginetest.ReadFile(s.t, config), "engines: {backend: onnxruntime-cuda}\n"...))
+			return []string{"run", "--config", config}
+		}, 1, "no libonnxruntime_providers_cuda.so beside the library"},
 		"ledger is a picture": {func(s *site, config string) []string {
 			copyFile(s.t, filepath.Join(s.dir, "pictures", "good_0.png"), filepath.Join(s.dir, "ledger.db"))
 			return []string{"run", "--config", config}

@@ -1,6 +1,9 @@
 package trt
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // TensorRT has no codes for these: an engine or a plan is null, and what it
 // logged tells why. The phrases are those of its error messages; a cause that has
@@ -22,7 +25,32 @@ var (
 		"magic tag", "magictag", "truncated", "header.size", "serialization assertion", "malformed", "corrupt",
 		"invalid engine", "checksum",
 	}
+	cudaPhrases = []string{"cuda runtime (", "cudaerror", "cuda initialization failure"}
+	// 35 is cudaErrorInsufficientDriver.
+	driverPhrases = []string{"cuda driver version is insufficient", "cudaerror 35:", "cuda initialization failure with error: 35"}
 )
+
+// OfCUDA says that TensorRT failed since CUDA did: the GPU or its driver, not the network.
+func OfCUDA(err error) bool { return hasPhrase(causeOf(err), cudaPhrases) }
+
+// DriverTooOld says that the GPU's driver is older than what TensorRT was made for.
+func DriverTooOld(err error) bool { return hasPhrase(causeOf(err), driverPhrases) }
+
+// causeOf is what TensorRT logged about an error; empty: it is none of TensorRT's.
+func causeOf(err error) string {
+	var build *BuildError
+	var plan *PlanError
+	var call *CallError
+	switch {
+	case errors.As(err, &build):
+		return build.Cause
+	case errors.As(err, &plan):
+		return plan.Cause
+	case errors.As(err, &call):
+		return call.Cause
+	}
+	return ""
+}
 
 func hasPhrase(cause string, phrases []string) bool {
 	cause = strings.ToLower(cause)

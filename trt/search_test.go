@@ -1,6 +1,8 @@
 package trt
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -169,6 +171,28 @@ func TestPlanReasons(t *testing.T) {
 				t.Errorf("want %s, found %s", test.want, found)
 			}
 		})
+	}
+}
+
+func TestFaultsOfCUDA(t *testing.T) {
+	for _, test := range []struct {
+		cause     string
+		cuda, old bool
+	}{
+		{"IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In ScopedCudaStream at /_src/common/dispatch/cudaResources.cpp:25 (cudaError 35: CUDA driver version is insufficient for CUDA runtime version))", true, true},
+		{"CUDA initialization failure with error: 35", true, true},
+		{"Error Code 1: Cuda Runtime (invalid argument)", true, false},
+		{"IBuilder::buildSerializedNetwork: Error Code 4: Internal Error (node 35: no kernel)", false, false},
+		{"", false, false},
+	} {
+		for _, err := range []error{&PlanError{ReasonOther, test.cause}, &CallError{"c", "", test.cause}, fmt.Errorf("x: %w", &BuildError{Cause: test.cause})} {
+			if OfCUDA(err) != test.cuda || DriverTooOld(err) != test.old {
+				t.Errorf("%v: want %t, %t, found %t, %t", err, test.cuda, test.old, OfCUDA(err), DriverTooOld(err))
+			}
+		}
+	}
+	if OfCUDA(errors.New("cudaError 35")) {
+		t.Error("an error of another package: want false")
 	}
 }
 

@@ -72,7 +72,7 @@ func findCUDALibrary(given string) (string, error) {
 			return "", err
 		}
 		if !hasCUDA(path) {
-			return "", &CUDAError{Library: path, Err: fmt.Errorf("no %s beside the library", cudaProvider)}
+			return "", &CUDAError{Library: path, Err: fmt.Errorf("no %s beside the library", cudaProvider), Machine: true}
 		}
 		return path, nil
 	}
@@ -85,7 +85,7 @@ func findCUDALibrary(given string) (string, error) {
 			tried = append(tried, folder)
 		}
 	}
-	return "", &CUDAError{Err: fmt.Errorf("no libonnxruntime.so with %s beside it in %s", cudaProvider, strings.Join(tried, ", "))}
+	return "", &CUDAError{Err: fmt.Errorf("no libonnxruntime.so with %s beside it in %s", cudaProvider, strings.Join(tried, ", ")), Machine: true}
 }
 
 // hasCUDA says whether a library is of the GPU build.

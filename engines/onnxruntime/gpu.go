@@ -154,9 +154,9 @@ func leave(sessions map[engines.GraphName]*session) {
 }
 
 // machine says whether networks could not be opened because of the machine: no driver and
-// GPU are here yet, or the GPU's memory is full.
+// GPU are here yet, a library is missing, or the GPU's memory is full.
 func (g *gpu) machine(err error) bool {
-	for _, phrase := range []string{"out of memory", "Failed to allocate memory"} {
+	for _, phrase := range []string{"out of memory", "Failed to allocate memory", "cannot open shared object file", "Failed to load library"} {
 		if strings.Contains(err.Error(), phrase) {
 			return true
 		}

@@ -107,7 +107,8 @@ func TestTwoProgramsOnOneGPU(t *testing.T) {
 func TestCannotOpen(t *testing.T) {
 	backend, driver, _ := onGPU(t, quiet)
 	for text, machine := range map[string]bool{
-		"libcudnn.so.9: cannot open shared object file":          false,
+		"libcudnn.so.9: cannot open shared object file":          true,
+		"This is an invalid model":                               false,
 		"CUDA failure 2: out of memory ; GPU=0":                  true,
 		"Failed to allocate memory for requested buffer of 1 GB": true,
 	} {

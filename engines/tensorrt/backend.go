@@ -112,10 +112,12 @@ func Absent(err error) bool {
 	return errors.As(err, &driver) && driver.Absent() || errors.As(err, &gpu) || errors.As(err, &library) && (library.Err == nil || !trt.Built)
 }
 
-// IsMachine says that an error is the machine's and may be gone at the next try,
-// unlike one of a bundle or a configuration.
+// IsMachine says that an error is the machine's and may be gone at the next try or after
+// something was installed, unlike one of a bundle or a configuration.
 func IsMachine(err error) bool {
 	var gpu *GPUError
+	var library *trt.LibraryError
+	var driver *DriverError
 	var call *cuda.Error
 	var memory *cuda.OutOfMemoryError
 	var hung *cuda.HungError
@@ -123,7 +125,8 @@ func IsMachine(err error) bool {
 	var build *trt.BuildError
 	var plan *trt.PlanError
 	var cache *CacheError
-	return errors.As(err, &gpu) || errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &cache) ||
+	return errors.As(err, &gpu) || errors.As(err, &library) && trt.Built || errors.As(err, &driver) || trt.OfCUDA(err) ||
+		errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &cache) ||
 		errors.As(err, &build) && build.Reason == trt.ReasonMemory || errors.As(err, &plan) && plan.Reason == trt.ReasonMemory
 }
 
@@ -232,14 +235,14 @@ func (b *Backend) Open(ctx context.Context, bundle *engines.Bundle) (engines.Net
 	refused := map[engines.GraphName]bool{}
 	for {
 		if _, err := b.make(ctx, bundle, making{}); err != nil {
-			return nil, err
+			return nil, b.explain(err)
 		}
 		networks, err := b.openBuilt(ctx, bundle)
 		// A plan that TensorRT refuses, though it was built for all that the key
 		// says, as after an update of the driver, is built again, once.
 		var plan *planRefusedError
 		if !errors.As(err, &plan) || refused[plan.network] {
-			return networks, err
+			return networks, b.explain(err)
 		}
 		refused[plan.network] = true
 		b.log.Warn("TensorRT refuses an engine, which is built again", "network", string(plan.network), "error", plan.Err)

@@ -65,7 +65,8 @@ type Progress struct {
 // builds all anew, and returns how many were built. Only one program builds at a
 // time; another waits and then finds what it needs.
 func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) (built int, err error) {
-	return b.make(ctx, bundle, making{anew: anew, keep: true})
+	built, err = b.make(ctx, bundle, making{anew: anew, keep: true})
+	return built, b.explain(err)
 }
 
 // making says how engines are made.

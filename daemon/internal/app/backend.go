@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"syscall"
 
 	"gladd/engines"
 	"gladd/engines/onnxruntime"
@@ -178,10 +179,17 @@ func (b *backends) close() error {
 	return errors.Join(errs...)
 }
 
-// machineFault makes an error of the GPU, its memory or the engines' folder a
-// [FaultError]: the daemon is started again, as the driver may come later than it.
+// IsMachine says that an error is the machine's and not one of the user's files or words:
+// a driver, a GPU or a library that is missing or does not work, memory, the engines'
+// folder, a full disk.
+func IsMachine(err error) bool {
+	return tensorrt.IsMachine(err) || onnxruntime.IsMachine(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// machineFault makes an error of the machine a [FaultError]: the daemon is started again,
+// as the driver may come later than it.
 func machineFault(err error) error {
-	if tensorrt.IsMachine(err) || onnxruntime.IsMachine(err) {
+	if IsMachine(err) {
 		return FaultError{err}
 	}
 	return err

@@ -99,7 +99,10 @@ inline bool fails(ILogger *logger, const char *function) {
 	if (kind == "memory") {
 		error(logger, "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)");
 	}
-	return kind == "null" || kind == "false" || kind == "garbage" || kind == "trail" || kind == "memory";
+	if (kind == "driver") {
+		error(logger, "Error Code 1: Cuda Runtime (In ScopedCudaStream at cudaResources.cpp:25 (cudaError 35: CUDA driver version is insufficient for CUDA runtime version))");
+	}
+	return kind == "driver" || kind == "null" || kind == "false" || kind == "garbage" || kind == "trail" || kind == "memory";
 }
 
 // no_object is null, or the small number that TensorRT returns without a GPU.
