@@ -3,13 +3,17 @@ package tensorrt
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func testKey() Key {
@@ -284,6 +288,42 @@ func TestFolderThatCannotBeWritten(t *testing.T) {
 	err := NewCache(file).Put(Entry{Key: testKey()}, []byte("plan"))
 	if err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("expected an error that names %s, found %v", file, err)
+	}
+}
+
+// A folder of another user's, without a lock yet: what is wrong is the right to write.
+func TestLockInAFolderOfAnotherUser(t *testing.T) {
+	dir := t.TempDir()
+	for _, folder := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cache := NewCache(dir)
+	lock := func() error {
+		runtime.LockOSThread() // whose rights to files are taken away
+		defer runtime.UnlockOSThread()
+		const somebody = 64321
+		if _, err := unix.SetfsuidRetUid(somebody); err != nil {
+			t.Fatalf("%v (tests run as root)", err)
+		}
+		defer unix.SetfsuidRetUid(0) //nolint:errcheck // as it was
+		unlock, err := cache.Lock(t.Context(), nil)
+		if err == nil {
+			unlock()
+		}
+		return err
+	}
+	var failed *CacheError
+	if err := lock(); !errors.As(err, &failed) || !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), filepath.Join(dir, lockName)) {
+		t.Errorf("expected a CacheError, permission denied, found %v", err)
+	}
+	write(t, dir, lockName, "")
+	if err := os.Chmod(filepath.Join(dir, lockName), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(); err != nil {
+		t.Errorf("with a lock of the other's: expected it locked, found %v", err)
 	}
 }
 

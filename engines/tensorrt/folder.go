@@ -88,8 +88,12 @@ func (c *Cache) Lock(ctx context.Context, waiting func()) (unlock func(), err er
 	}
 	path := filepath.Join(c.dir, lockName)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if errors.Is(err, fs.ErrPermission) {
-		file, err = os.Open(path) // another user's; a lock needs no right to write
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		// Another user's: a lock needs no right to write. Where there is none to open, what
+		// is wrong is that none can be made.
+		if others, errOpen := os.Open(path); errOpen == nil {
+			file, err = others, nil
+		}
 	}
 	if err != nil {
 		return nil, &CacheError{err}
