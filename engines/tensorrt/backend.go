@@ -118,6 +118,7 @@ func IsMachine(err error) bool {
 	var gpu *GPUError
 	var library *trt.LibraryError
 	var driver *DriverError
+	var capability *CapabilityError
 	var call *cuda.Error
 	var memory *cuda.OutOfMemoryError
 	var hung *cuda.HungError
@@ -125,13 +126,13 @@ func IsMachine(err error) bool {
 	var build *trt.BuildError
 	var plan *trt.PlanError
 	var cache *CacheError
-	return errors.As(err, &gpu) || errors.As(err, &library) && trt.Built || errors.As(err, &driver) || trt.OfCUDA(err) ||
+	return errors.As(err, &gpu) || errors.As(err, &library) && trt.Built || errors.As(err, &driver) || errors.As(err, &capability) || trt.OfCUDA(err) ||
 		errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &cache) ||
 		errors.As(err, &build) && build.Reason == trt.ReasonMemory || errors.As(err, &plan) && plan.Reason == trt.ReasonMemory
 }
 
-// New opens the driver, the GPU and TensorRT. Its errors are a [GPUError] or a
-// [trt.LibraryError].
+// New opens the driver, the GPU and TensorRT. Its errors are a [GPUError], a
+// [trt.LibraryError] or a [CapabilityError].
 func New(options Options) (*Backend, error) {
 	if options.Precision == "" {
 		options.Precision = FP16
@@ -158,10 +159,14 @@ func (b *Backend) open() (err error) {
 	if b.driver, err = cuda.Open(cuda.Options{Library: b.options.CUDALibrary, Log: b.log}); err != nil {
 		return &GPUError{err}
 	}
-	if _, err = b.driver.Devices(); err != nil {
+	gpus, err := b.driver.Devices()
+	if err != nil {
 		return &GPUError{err}
 	}
 	if b.library, err = trt.Open(trt.Options{Library: b.options.Library, SitePackages: sitePackages(), Log: b.log}); err != nil {
+		return err
+	}
+	if err := suits(b.library, gpus[0]); err != nil {
 		return err
 	}
 	b.device, err = b.driver.OpenDevice(0, cuda.DeviceOptions{HangTimeout: b.options.Timeout, OnHung: b.options.OnHung, OnRecovered: b.options.OnRecovered, Log: b.log})
@@ -340,14 +345,15 @@ func Present(library, cudaLibrary string) error {
 		return err
 	}
 	defer driver.Close() //nolint:errcheck // it was only looked at
-	if _, err := driver.Devices(); err != nil {
+	gpus, err := driver.Devices()
+	if err != nil {
 		return err
 	}
 	found, err := trt.Open(trt.Options{Library: library, SitePackages: sitePackages()})
 	if err != nil {
 		return err
 	}
-	return found.Close()
+	return errors.Join(suits(found, gpus[0]), found.Close())
 }
 
 // Found says what is here, for people: TensorRT's version and place and the GPU's

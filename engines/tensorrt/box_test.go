@@ -67,6 +67,9 @@ func newBox(t *testing.T, version trttest.Fake) *box {
 	made.cuda.Set("memory_bytes", 1<<30)
 	made.cuda.Set("pinned_bytes", 1<<30)
 	made.cuda.Set("uuid", rand.Int()) // a GPU that no other test uses
+	if version == trttest.RTX {
+		made.cuda.Set("compute_minor", 6) // which it supports, unlike an Orin's
+	}
 	made.options = Options{
 		Library: trttest.Make(t, version), CUDALibrary: made.cuda.Path, CacheDir: t.TempDir(), Precision: FP32,
 		Log: made.log.logger(),

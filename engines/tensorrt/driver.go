@@ -34,3 +34,29 @@ func (b *Backend) explain(err error) error {
 	}
 	return &DriverError{Driver: b.driver.Version(), Library: fmt.Sprintf("%s (%s)", b.library.Version(), b.library.Path()), Err: err}
 }
+
+// CapabilityError says that TensorRT for RTX has no kernels for this GPU.
+type CapabilityError struct {
+	Library      string // TensorRT's version and place
+	GPU          string
+	Major, Minor int // of the compute capability that was found
+}
+
+func (e *CapabilityError) Error() string {
+	return fmt.Sprintf("backend %s: %s does not support this GPU: expected compute capability 7.5 to 8.9 without 8.7, or 12.0, found %d.%d (%s); "+
+		"install TensorRT 10 or 11, which supports it, or use backend onnxruntime", Name, e.Library, e.Major, e.Minor, e.GPU)
+}
+
+// suits says whether a library serves a GPU. Only TensorRT for RTX is asked: it would refuse
+// when it builds, after all else is ready. Its documentation's support matrix has the
+// capabilities.
+func suits(library *trt.Library, gpu cuda.Properties) error {
+	capability := gpu.ComputeMajor*10 + gpu.ComputeMinor
+	if library.Version().Flavor != trt.RTX || capability >= 75 && capability <= 89 && capability != 87 || capability == 120 {
+		return nil
+	}
+	return &CapabilityError{
+		Library: fmt.Sprintf("%s (%s)", library.Version(), library.Path()),
+		GPU:     gpu.Name, Major: gpu.ComputeMajor, Minor: gpu.ComputeMinor,
+	}
+}
