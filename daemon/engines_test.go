@@ -89,7 +89,7 @@ func TestVersionNamesBackends(t *testing.T) {
 	t.Setenv("GLADD_TENSORRT_LIBRARY", "/dev/null")
 	expect("Backend       tensorrt         broken: TensorRT library /dev/null: ")
 	t.Setenv("GLADD_CUDA_LIBRARY", "/dev/null")
-	expect("Backend       tensorrt         broken: CUDA driver library: ")
+	expect("Backend       tensorrt         broken: CUDA driver library /dev/null: ")
 }
 
 // The program chooses TensorRT where it is, and a threshold that was learned on
@@ -172,6 +172,16 @@ func TestBenchOnTensorRT(t *testing.T) {
 	if found.Machine.Precision != "fp16" || found.GPU == nil || len(found.GPU.Calls) != 5 || found.GPU.Calls[2].Call != "compare" || found.GPU.Calls[2].Whole <= 0 ||
 		found.GPU.Calls[2].EndToEnd <= 0 || found.GPU.Bars != (bench.Bars{Events: 1.02, EndToEnd: 1.05}) {
 		t.Errorf("found %+v, %+v", found.Machine, found.GPU)
+	}
+}
+
+// Without a driver the words are few, and one remedy is told once.
+func TestNoDriver(t *testing.T) {
+	t.Setenv("GLADD_CUDA_LIBRARY", "/nowhere/libcuda.so.1")
+	code, stdout, stderr := gladd(t, "inspect", "--bundle", enginetest.TinyA(t), "--backend", "tensorrt", filepath.Join(enginetest.TinyA(t), "images"))
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "CUDA driver library /nowhere/libcuda.so.1: cannot open") ||
+		strings.Count(stderr, "/nowhere/libcuda.so.1") != 1 || strings.Count(stderr, "use backend onnxruntime") != 1 || strings.Count(stderr, "install") != 1 {
+		t.Errorf("expected exit code 1, the library and the remedy once, found %d: %s%s", code, stdout, stderr)
 	}
 }
 

@@ -262,7 +262,6 @@ func TestWrongUsage(t *testing.T) {
 		"absent bundle":        {[]string{"inspect", "--bundle", filepath.Join(dir, "absent"), images}, "no such folder"},
 		"broken bundle":        {[]string{"inspect", "--bundle", broken, images}, "bundle.yaml:26: score.top_k: expected a whole number from 1 to 4096, found 4097"},
 		"unknown backend":      {[]string{"inspect", "--bundle", tiny, "--backend", "abacus", images}, "--backend must be one of"},
-		"absent backend":       {[]string{"inspect", "--bundle", tiny, "--backend", "tensorrt", "--cuda-library", "/nowhere/libcuda.so.1", images}, "without an NVIDIA GPU and its driver use backend onnxruntime"},
 		"absent library":       {[]string{"inspect", "--bundle", tiny, "--onnxruntime-library", "/nowhere.so", images}, "ONNX Runtime library /nowhere.so"},
 		"threads below 0":      {[]string{"inspect", "--bundle", tiny, "--threads=-1", images}, "threads: expected 0 (as many as there are processors) to 256, found -1"},
 		"too many threads":     {[]string{"inspect", "--bundle", tiny, "--threads=1000000", images}, "to 256, found 1000000"},

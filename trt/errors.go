@@ -18,7 +18,7 @@ type LibraryError struct {
 }
 
 func (e *LibraryError) Error() string {
-	const advice = "install TensorRT, or name its library in the configuration"
+	const advice = "install TensorRT, or name its library with --tensorrt-library or in the configuration"
 	tried := strings.Join(e.Tried, ", ")
 	var parser *ParserError
 	var lean *RuntimeOnlyError

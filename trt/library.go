@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"sync"
 	"unsafe"
+
+	"gladd/internal/sharedlib"
 )
 
 // Built says whether this gladd was built with TensorRT.
@@ -48,7 +50,7 @@ func Open(options Options) (*Library, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	paths, tried := candidates(options)
+	paths, tried := candidates(options, func(abi int) bool { return C.gladd_trt_has(C.int(abi)) != 0 })
 	var failed *LibraryError
 	for _, path := range paths {
 		library, err := openLibrary(path, options)
@@ -90,7 +92,7 @@ func openLibrary(path string, options Options) (*Library, error) {
 	defer opened.Unlock()
 	native := C.gladd_trt_open(name, failure)
 	if native == nil {
-		return nil, &LibraryError{Tried: []string{path}, Err: errors.New(C.GoString(&failure.cause[0]))}
+		return nil, &LibraryError{Tried: []string{path}, Err: sharedlib.Explain(path, C.GoString(&failure.cause[0]))}
 	}
 	version := decodeVersion(int(native.version))
 	abi, err := version.abi()
@@ -186,7 +188,7 @@ func (l *Library) openParser() error {
 		if err == nil {
 			name := C.CString(path)
 			if C.gladd_trt_open_parser(l.native, name, failure)&C.GLADD_TRT_FAILED != 0 {
-				err = errors.New(C.GoString(&failure.cause[0]))
+				err = fmt.Errorf("%s: %w", path, sharedlib.Explain(path, C.GoString(&failure.cause[0])))
 			}
 			C.free(unsafe.Pointer(name))
 		}

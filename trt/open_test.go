@@ -3,6 +3,7 @@
 package trt
 
 import (
+	"debug/elf"
 	"errors"
 	"os"
 	"path/filepath"
@@ -39,6 +40,10 @@ func TestOpenErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := t.TempDir()
+	foreign := filepath.Join(t.TempDir(), "libnvinfer.so.10")
+	data := enginetest.ReadFile(t, trttest.Make(t, trttest.V10_3))
+	data[18], data[19] = byte(elf.EM_S390), 0
+	enginetest.WriteFile(t, foreign, data)
 	for _, test := range []struct {
 		name    string
 		options Options
@@ -47,7 +52,9 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"nothing there", Options{Folders: []string{empty}}, 0, "not found in " + empty},
 		{"no such file", Options{Library: "/no/such/libnvinfer.so.10"}, 0, "/no/such/libnvinfer.so.10: cannot open shared object file"},
-		{"no library", Options{Library: text}, 0, text},
+		{"no library", Options{Library: text}, 0, "TensorRT library " + text + ": file too short; "},
+		{"a folder", Options{Library: empty}, 0, empty + ": is a folder, expected the library's file in it"},
+		{"another processor's", Options{Library: foreign}, 0, foreign + ": is for EM_S390; this machine is "},
 		{"no library in a folder", Options{Folders: []string{filepath.Dir(text)}}, 0, text},
 		{"another library", Options{Library: enginetest.Library(t)}, 0, "it has no function getInferLibVersion: this is not TensorRT"},
 		{"too old", Options{Library: trttest.Make(t, trttest.V10_3.Numbered(8401))}, 8401, "expected TensorRT 10.x, 11.x or TensorRT for RTX 1.6, found TensorRT 8.4.1"},
@@ -63,7 +70,7 @@ func TestOpenErrors(t *testing.T) {
 			if test.version != 0 && found.Version != decodeVersion(test.version) {
 				t.Errorf("version: want %v, found %v", decodeVersion(test.version), found.Version)
 			}
-			if !strings.HasSuffix(err.Error(), "; install TensorRT, or name its library in the configuration") {
+			if !strings.HasSuffix(err.Error(), "; install TensorRT, or name its library with --tensorrt-library or in the configuration") {
 				t.Errorf("want advice, found %v", err)
 			}
 		})

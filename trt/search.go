@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -26,15 +27,18 @@ var wheelFolders = []string{"tensorrt_libs", "tensorrt_rtx_libs", "tensorrt_rtx"
 // DefaultFolders are where TensorRT's packages put its libraries: JetPack's,
 // Debian's, and an archive that was unpacked by hand.
 func DefaultFolders() []string {
-	return []string{
-		"/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
-		"/usr/local/tensorrt*/lib", "/usr/local/TensorRT*/lib", "/opt/tensorrt/lib",
+	system := map[string]string{"amd64": "/usr/lib/x86_64-linux-gnu", "arm64": "/usr/lib/aarch64-linux-gnu"}
+	folders := []string{"/usr/local/tensorrt*/lib", "/usr/local/TensorRT*/lib", "/opt/tensorrt/lib"}
+	if own, known := system[runtime.GOARCH]; known {
+		folders = append([]string{own}, folders...)
 	}
+	return folders
 }
 
 // candidates returns the paths and names to open, in the order of preference,
-// and what to tell where none can be.
-func candidates(options Options) (paths, tried []string) {
+// and what to tell where none can be: only what would serve. has says for which
+// interfaces gladd was compiled.
+func candidates(options Options, has func(abi int) bool) (paths, tried []string) {
 	if options.Library != "" {
 		return []string{options.Library}, []string{options.Library}
 	}
@@ -42,19 +46,20 @@ func candidates(options Options) (paths, tried []string) {
 		// A name without a slash is looked for by the loader, in LD_LIBRARY_PATH too.
 		for _, abi := range abis {
 			paths = append(paths, abi.library)
-			tried = append(tried, abi.library)
+			if has(abi.abi) {
+				tried = append(tried, abi.library)
+			}
 		}
 		options.Folders = DefaultFolders()
 	}
-	var folders []string
+	tried = append(append(tried, options.Folders...), options.SitePackages...)
+	folders := options.Folders[:len(options.Folders):len(options.Folders)]
 	for _, root := range options.SitePackages {
 		for _, folder := range wheelFolders {
 			folders = append(folders, filepath.Join(root, folder))
 		}
 	}
-	folders = append(options.Folders[:len(options.Folders):len(options.Folders)], folders...)
 	for _, pattern := range folders {
-		tried = append(tried, pattern)
 		matches, err := filepath.Glob(pattern)
 		if err != nil { // no pattern: a folder with odd characters
 			matches = []string{pattern}

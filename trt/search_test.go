@@ -29,6 +29,8 @@ func TestCandidates(t *testing.T) {
 		touch(t, filepath.Join(root, file))
 	}
 	names := []string{"libnvinfer.so.11", "libnvinfer.so.10", "libnvinfer.so.8", "libtensorrt_rtx.so.1"}
+	told := []string{"libnvinfer.so.11", "libnvinfer.so.10", "libtensorrt_rtx.so.1"}
+	not8 := func(abi int) bool { return abi != 8 } // as gladd is compiled by default
 	for _, test := range []struct {
 		name        string
 		options     Options
@@ -41,11 +43,11 @@ func TestCandidates(t *testing.T) {
 			[]string{"tensorrt-10.3/lib/libnvinfer.so.10", "tensorrt-11/lib/libnvinfer.so.11"}, []string{"tensorrt*/lib"}},
 		{"Python's packages", Options{Folders: []string{}, SitePackages: []string{root + "/site"}},
 			[]string{"site/tensorrt_libs/libnvinfer.so.10", "site/tensorrt_rtx_libs/libtensorrt_rtx.so.1"},
-			[]string{"site/tensorrt_libs", "site/tensorrt_rtx_libs", "site/tensorrt_rtx"}},
+			[]string{"site"}},
 		{"nothing", Options{Folders: []string{root + "/nothing"}}, nil, []string{"nothing"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			paths, tried := candidates(test.options)
+			paths, tried := candidates(test.options, not8)
 			for _, list := range []struct{ want, found []string }{{test.paths, paths}, {test.told, tried}} {
 				var want []string
 				for _, path := range list.want {
@@ -60,8 +62,8 @@ func TestCandidates(t *testing.T) {
 			}
 		})
 	}
-	paths, tried := candidates(Options{})
-	if !slices.Equal(paths[:4], names) || !slices.Equal(tried, append(names, DefaultFolders()...)) {
+	paths, tried := candidates(Options{}, not8)
+	if !slices.Equal(paths[:4], names) || !slices.Equal(tried, append(told, DefaultFolders()...)) {
 		t.Errorf("without options: found %v, %v", paths, tried)
 	}
 }
@@ -202,8 +204,8 @@ func TestErrorTexts(t *testing.T) {
 		want string
 	}{
 		{&LibraryError{Tried: []string{"libnvinfer.so.11", "/opt/tensorrt/lib"}},
-			"TensorRT library: not found in libnvinfer.so.11, /opt/tensorrt/lib; install TensorRT, or name its library in the configuration"},
-		{&LibraryError{Tried: []string{"/x.so"}, Err: ErrClosed}, "TensorRT library /x.so: it is closed; install TensorRT, or name its library in the configuration"},
+			"TensorRT library: not found in libnvinfer.so.11, /opt/tensorrt/lib; install TensorRT, or name its library with --tensorrt-library or in the configuration"},
+		{&LibraryError{Tried: []string{"/x.so"}, Err: ErrClosed}, "TensorRT library /x.so: it is closed; install TensorRT, or name its library with --tensorrt-library or in the configuration"},
 		{&LibraryError{Err: errNotBuilt}, "this gladd was built without TensorRT; build it with cgo on Linux and the tag tensorrt, or choose the backend onnxruntime"},
 		{&BuildError{Stage: StageParse, Reason: ReasonUnsupported, Node: "n", Operator: "Op", Call: "IParser::parse", Cause: "why"},
 			"TensorRT build: parse: an operator is not supported by this TensorRT; export the network without it, or use a newer TensorRT: operator Op of node n: IParser::parse: why"},

@@ -76,7 +76,7 @@ var _ engines.Backend = (*Backend)(nil)
 type GPUError struct{ Err error }
 
 func (e *GPUError) Error() string {
-	return fmt.Sprintf("backend %s: %v; without an NVIDIA GPU and its driver use backend onnxruntime", Name, e.Err)
+	return fmt.Sprintf("backend %s: %v; or use backend onnxruntime", Name, e.Err)
 }
 
 func (e *GPUError) Unwrap() error { return e.Err }

@@ -203,7 +203,7 @@ func TestOpenRefuses(t *testing.T) {
 		want   string
 	}{
 		"precision":   {func(o *Options) { o.Precision = "int8" }, "precision: expected fp16 or fp32, found \"int8\""},
-		"no driver":   {func(o *Options) { o.CUDALibrary = "/nowhere/libcuda.so.1" }, "without an NVIDIA GPU and its driver use backend onnxruntime"},
+		"no driver":   {func(o *Options) { o.CUDALibrary = "/nowhere/libcuda.so.1" }, "or use backend onnxruntime"},
 		"no TensorRT": {func(o *Options) { o.Library = "/nowhere/libnvinfer.so.10" }, "/nowhere/libnvinfer.so.10"},
 	} {
 		t.Run(name, func(t *testing.T) {

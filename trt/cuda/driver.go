@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -15,13 +16,11 @@ const libraryName = "libcuda.so.1"
 
 // libraryFolders are searched after the loader's own: those of Debian's and
 // Ubuntu's packages, of JetPack 6, of JetPack 5 and of Windows' Linux.
-var libraryFolders = []string{
-	"/usr/lib/x86_64-linux-gnu",
-	"/usr/lib/aarch64-linux-gnu",
-	"/usr/lib/aarch64-linux-gnu/nvidia",
-	"/usr/lib/aarch64-linux-gnu/tegra",
-	"/usr/lib64",
-	"/usr/lib/wsl/lib",
+func libraryFolders() []string {
+	if runtime.GOARCH == "arm64" {
+		return []string{"/usr/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu/nvidia", "/usr/lib/aarch64-linux-gnu/tegra", "/usr/lib64"}
+	}
+	return []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib"}
 }
 
 // Driver is the opened and initialized CUDA driver. Its methods may be called
@@ -71,7 +70,7 @@ func Open(options Options) (*Driver, error) {
 // load opens the library that was given, or else the first that can be loaded.
 func load(given string) (opened *native, library string, version Version, err error) {
 	paths := []string{libraryName}
-	for _, folder := range libraryFolders {
+	for _, folder := range libraryFolders() {
 		paths = append(paths, filepath.Join(folder, libraryName))
 	}
 	if given != "" {
@@ -83,7 +82,7 @@ func load(given string) (opened *native, library string, version Version, err er
 		paths = []string{absolute}
 	}
 	var first error
-	faulty := false
+	faulty := ""
 	for i, path := range paths {
 		opened, found, err := openNative(path)
 		version := Version(found)
@@ -99,11 +98,17 @@ func load(given string) (opened *native, library string, version Version, err er
 		}
 		// A library that is there and faulty tells more than one that is not.
 		_, absent := os.Stat(path)
-		if first == nil || absent == nil && !faulty {
-			first, faulty = err, absent == nil
+		if absent == nil && faulty == "" && filepath.IsAbs(path) {
+			first, faulty = err, path
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	return nil, "", 0, &LibraryError{Tried: paths, Err: first}
+	if given != "" {
+		faulty = paths[0]
+	}
+	return nil, "", 0, &LibraryError{Tried: paths, Library: faulty, Err: first}
 }
 
 // check makes an error of a call's code; nil for success.

@@ -21,7 +21,7 @@ func TestLibraryError(t *testing.T) {
 	for name, test := range map[string]struct{ library, want string }{
 		"absent":     {"/nowhere/libcuda.so.1", "No such file or directory"},
 		"no library": {text, "file too short"},
-		"a folder":   {t.TempDir(), "cannot read file data"},
+		"a folder":   {t.TempDir(), "is a folder, expected the library's file in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := cuda.Open(cuda.Options{Library: test.library})
@@ -53,9 +53,9 @@ func TestThisMachine(t *testing.T) {
 		var failed *cuda.Error
 		switch {
 		case errors.As(err, &library):
-			wantError(t, err, "libcuda.so.1", "/usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1", "install the NVIDIA driver")
-			if len(library.Tried) != 7 || library.Tried[0] != "libcuda.so.1" {
-				t.Errorf("want the loader's and 6 folders tried, found %v", library.Tried)
+			wantError(t, err, "libcuda.so.1", "/usr/lib64/libcuda.so.1", "install the NVIDIA driver")
+			if len(library.Tried) < 4 || library.Tried[0] != "libcuda.so.1" {
+				t.Errorf("want the loader's and the folders tried, found %v", library.Tried)
 			}
 		case !errors.As(err, &none) && !errors.As(err, &failed):
 			t.Errorf("want a LibraryError, a NoDeviceError or an Error, found %T: %v", err, err)

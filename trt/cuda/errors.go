@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -25,14 +26,25 @@ var (
 // LibraryError says that the CUDA driver's library was not found or cannot be
 // used.
 type LibraryError struct {
-	Tried []string // the libraries, in the order in which they were tried
-	Err   error    // of the first that is there but cannot be used, else the loader's first
+	Tried   []string // the libraries, in the order in which they were tried
+	Library string   // that was named, or the first that is there and cannot be used; empty: none is
+	Err     error    // of it, else the loader's first
 }
 
 func (e *LibraryError) Error() string {
-	return fmt.Sprintf("CUDA driver library: %v; tried %s; expected libcuda.so.1 of an NVIDIA driver for CUDA %s or newer: "+
-		"install the NVIDIA driver (on a Jetson the package nvidia-l4t-cuda, in a container the NVIDIA Container Toolkit), or use the backend onnxruntime",
-		e.Err, strings.Join(e.Tried, ", "), MinimumVersion)
+	var old *DriverTooOldError
+	if errors.As(e.Err, &old) { // which has advice of its own
+		return "CUDA driver library " + old.Error()
+	}
+	where := ""
+	if runtime.GOARCH == "arm64" {
+		where = "on a Jetson the package nvidia-l4t-cuda, "
+	}
+	advice := fmt.Sprintf("install the NVIDIA driver, for CUDA %s or newer (%sin a container the NVIDIA Container Toolkit)", MinimumVersion, where)
+	if e.Library == "" {
+		return fmt.Sprintf("no NVIDIA driver: not found: %s; %s", strings.Join(e.Tried, ", "), advice)
+	}
+	return fmt.Sprintf("CUDA driver library %s: %v; %s", e.Library, e.Err, advice)
 }
 
 func (e *LibraryError) Unwrap() error { return e.Err }

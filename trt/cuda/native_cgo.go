@@ -9,10 +9,11 @@ package cuda
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 	"unsafe"
+
+	"gladd/internal/sharedlib"
 )
 
 // native makes the driver's calls. Its methods return the driver's code, 0 is
@@ -33,7 +34,7 @@ func openNative(path string) (opened *native, version int, err error) {
 	case C.GLADD_CUDA_SYMBOL_MISSING:
 		return nil, version, missingSymbol(C.GoString(opening.problem))
 	case C.GLADD_CUDA_NOT_LOADED:
-		return nil, 0, errors.New(C.GoString(opening.problem))
+		return nil, 0, sharedlib.Explain(path, C.GoString(opening.problem))
 	default:
 		return nil, 0, fmt.Errorf("no memory for its calls (status %d)", int(opening.status))
 	}

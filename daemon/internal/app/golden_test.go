@@ -301,7 +301,7 @@ func TestOpenEnginesRefuses(t *testing.T) {
 		options app.EngineOptions
 		want    string
 	}{
-		"TensorRT":         {app.EngineOptions{Backend: "tensorrt", TensorRT: app.TensorRTOptions{CUDALibrary: "/nowhere/libcuda.so.1"}}, "backend tensorrt: CUDA driver library: /nowhere/libcuda.so.1"},
+		"TensorRT":         {app.EngineOptions{Backend: "tensorrt", TensorRT: app.TensorRTOptions{CUDALibrary: "/nowhere/libcuda.so.1"}}, "backend tensorrt: CUDA driver library /nowhere/libcuda.so.1: "},
 		"CUDA":             {app.EngineOptions{Backend: "onnxruntime-cuda", ONNXRuntimeLibrary: enginetest.Library(t)}, "backend onnxruntime-cuda: no libonnxruntime_providers_cuda.so beside the library; expected the GPU build of ONNX Runtime"},
 		"unknown backend":  {app.EngineOptions{Backend: "openvino"}, `backend "openvino": expected auto, onnxruntime`},
 		"library not here": {app.EngineOptions{Backend: "auto", ONNXRuntimeLibrary: "/nowhere.so"}, "ONNX Runtime library /nowhere.so"},

@@ -78,10 +78,20 @@ func (d *daemon) openStations(ctx context.Context) error {
 		d.stations = append(d.stations, station.New(d.stationOptions(each, memories[i], recipe.model, recipe.err)))
 	}
 	if working == 0 {
-		return machineFault(fmt.Errorf("no station has a model:\n%w", errors.Join(failures...)))
+		return machineFault(noModelError{failures})
 	}
 	return nil
 }
+
+// noModelError says that no station has a model. Why of each is in the log, with the
+// stations.
+type noModelError struct{ failures []error }
+
+func (e noModelError) Error() string {
+	return fmt.Sprintf("no station has a model: %d could not be opened; the log above says why", len(e.failures))
+}
+
+func (e noModelError) Unwrap() []error { return e.failures }
 
 // source is the origin of the verdicts of a station, or of a part of several
 // views.
