@@ -45,7 +45,9 @@ func TestEngines(t *testing.T) {
 		}
 		return stdout
 	}
-	expect("no engines in "+cache, 0, "list")
+	nowhere := "engine cache " + cache + ": no such folder"
+	expect(nowhere, 2, "list")
+	expect(nowhere, 2, "prune", "--bundle", bundle)
 	expect("5 engines built, 0 were there: TensorRT 10.3.0", 0, "build", "--bundle", bundle)
 	expect("0 engines built, 5 were there", 0, "build", "--bundle", bundle)
 	expect("5 engines built, 0 were there", 0, "build", "--bundle", bundle, "--anew")
@@ -66,10 +68,49 @@ func TestEngines(t *testing.T) {
 	enginetest.WriteFile(t, plans[0], []byte("damaged"))
 	expect("1 engines built, 4 were there", 0, "build", "--bundle", bundle)
 
-	expect("0.0 MB freed", 0, "prune", "--bundle", bundle)
+	expect("0 removed, 0.0 MB freed", 0, "prune", "--bundle", bundle)
 	expect("0 engines built, 5 were there", 0, "build", "--bundle", bundle)
-	expect("MB freed in "+cache, 0, "prune", "--bundle", enginetest.Micro(t))
+
+	// Engines of another version are kept until they are asked for.
+	newer := trttest.Make(t, trttest.V11_1)
+	kept := expect("5 engines of other versions of TensorRT kept; --other-versions removes them", 0, "prune", "--bundle", bundle, "--tensorrt-library", newer)
+	if strings.Contains(kept, "removed ") && !strings.Contains(kept, "0 removed, ") {
+		t.Errorf("expected nothing removed, found %s", kept)
+	}
+
+	// What is damaged is told, each in a line of its own, and goes.
+	for _, plan := range plans[:2] {
+		enginetest.WriteFile(t, plan, []byte("damaged"))
+	}
+	_, _, stderr := gladd(t, "engines", "list")
+	if strings.Count(stderr, "an engine cannot be read") != 2 || strings.Contains(stderr, `\n`) {
+		t.Errorf("expected two warnings, found %s", stderr)
+	}
+	pruned := expect("2 removed, 0.0 MB freed in "+cache, 0, "prune", "--bundle", bundle)
+	if !strings.Contains(pruned, "removed "+filepath.Base(plans[0])+": damaged, ") {
+		t.Errorf("expected %s named, found %s", plans[0], pruned)
+	}
+	pruned = expect("removed, ", 0, "prune", "--bundle", bundle, "--tensorrt-library", newer, "--other-versions")
+	if strings.Count(pruned, " of tiny-a 1.0.0 for TensorRT 10.3.0, Fake Orin, ") != 3 {
+		t.Errorf("expected three engines named, found %s", pruned)
+	}
 	expect("no engines in "+cache, 0, "list")
+
+	// A configuration names models, library and folder.
+	config := filepath.Join(t.TempDir(), "gladd.yaml")
+	other := filepath.Join(t.TempDir(), "other")
+	enginetest.WriteFile(t, config, []byte("schema: gladd.config/v1\nsite: s\nline: l\nbox: b\nmqtt: {url: \"mqtt://127.0.0.1:1\", allow_plaintext: true}\n"+
+		"engines: {cache_dir: "+other+", tensorrt_library: "+newer+"}\nrecipes: {a: {bundle: "+bundle+"}, b: {bundle: "+bundle+"}, m: {bundle: "+enginetest.Micro(t)+", class: left}}\n"+
+		"stations: [{name: st-01, recipe: a, camera: {source: \"virtual:plate\"}}]\n"))
+	t.Setenv("GLADD_ENGINE_CACHE", "")
+	t.Setenv("GLADD_TENSORRT_LIBRARY", "")
+	if built := expect("5 engines built, 0 were there: TensorRT 11.1.0", 0, "build", "--config", config); strings.Count(built, "\n") != 2 {
+		t.Errorf("expected the engines of two models, found %s", built)
+	}
+	expect("tiny-a", 0, "list", "--config", config)
+	expect("0 removed, 0.0 MB freed in "+other, 0, "prune", "--config", config)
+	expect("5 removed, ", 0, "prune", "--config", config, "--bundle", bundle)
+	expect("which models? Name them with --bundle", 2, "build")
 	expect("no such folder", 2, "build", "--bundle", filepath.Join(cache, "nothing"))
 }
 

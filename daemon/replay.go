@@ -123,12 +123,7 @@ func (c *replayCommand) complete(config *configs.Config) error {
 	if c.Engine.OnnxruntimeLibrary == "" {
 		c.Engine.OnnxruntimeLibrary = config.Engines.ONNXRuntimeLibrary
 	}
-	if c.Engine.TensorRT.TensorrtLibrary == "" {
-		c.Engine.TensorRT.TensorrtLibrary = config.Engines.TensorRTLibrary
-	}
-	if c.Engine.TensorRT.CacheDir == defaultCacheDir {
-		c.Engine.TensorRT.CacheDir = config.Engines.CacheDir
-	}
+	c.Engine.TensorRT.apply(config)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,7 @@ func (b *Backend) Build(ctx context.Context, bundle *engines.Bundle, anew bool) 
 type making struct {
 	anew bool // those that are there, too
 	keep bool // one that cannot be kept is an error
+	told bool // the log has which cannot be used
 }
 
 func (b *Backend) make(ctx context.Context, bundle *engines.Bundle, how making) (built int, err error) {
@@ -88,6 +90,7 @@ func (b *Backend) make(ctx context.Context, bundle *engines.Bundle, how making) 
 		return 0, err
 	}
 	defer unlock()
+	how.told = true
 	if missing, err = b.missing(bundle, how); err != nil {
 		return 0, err
 	}
@@ -115,7 +118,7 @@ func (b *Backend) missing(bundle *engines.Bundle, how making) (names []engines.G
 		switch {
 		case err != nil && !errors.As(err, &missing):
 			return nil, err
-		case err != nil && missing.Err != nil:
+		case err != nil && missing.Err != nil && !how.told:
 			b.log.Warn("an engine cannot be used and is built again", "network", string(name), "error", missing.Err)
 		}
 		if how.anew || err != nil {
@@ -175,7 +178,7 @@ func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engine
 			b.log.Warn("the times of this build are not kept; the next one takes longer", "error", err)
 		}
 	}
-	b.log.Info("engine built", "network", string(name), "seconds", entry.Seconds, "bytes", len(plan.Data))
+	b.log.Info("engine built", "network", string(name), "seconds", math.Round(entry.Seconds*10)/10, "bytes", len(plan.Data))
 	progress.Done, progress.Phase, progress.Share = progress.Done+1, "", 0
 	b.tell(progress)
 	return nil
@@ -217,15 +220,4 @@ func (b *Backend) conversion(name engines.GraphName) string {
 // each layer by itself.
 func (b *Backend) halves() bool {
 	return b.options.Precision == FP16 && b.library.Version().Major != 8
-}
-
-// Prune removes all engines but those of some bundles here.
-func (b *Backend) Prune(ctx context.Context, bundles ...*engines.Bundle) (freed int64, err error) {
-	var keep []Key
-	for _, bundle := range bundles {
-		for _, name := range engines.GraphNames {
-			keep = append(keep, b.Key(bundle, name))
-		}
-	}
-	return b.cache.Prune(ctx, keep)
 }

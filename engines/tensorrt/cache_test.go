@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -187,52 +188,64 @@ func TestDropLeavesWhatIsNewer(t *testing.T) {
 func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	cache := NewCache(dir)
-	other := testKey()
-	other.TensorRT = "enterprise 8.6.1"
-	put(t, cache, testKey(), "plan")
-	put(t, cache, other, "old plan")
-	for _, key := range []Key{testKey(), other} {
+	older, unused, spoiled := testKey(), testKey(), testKey()
+	older.TensorRT = "enterprise 8.6.1"
+	unused.Graph = strings.Repeat("cd", 32)
+	spoiled.Batches = "4"
+	for _, key := range []Key{testKey(), older, unused, spoiled} {
+		put(t, cache, key, "plan")
+	}
+	for _, key := range []Key{testKey(), older} {
 		if err := cache.PutTiming(key, []byte("times")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(t, dir, "."+other.name()+".engine12", "half a plan")
-	write(t, dir, strings.Repeat("0", 32)+".engine", "no entry")
-	for _, name := range []string{"README", "model.engine", "notes.json", "backup.part"} {
+	content := read(t, dir, spoiled.name()+planSuffix)
+	write(t, dir, spoiled.name()+planSuffix, content[:len(content)-1]+"N")
+	half, headless := "."+older.name()+".engine12", strings.Repeat("0", 32)+planSuffix
+	write(t, dir, half, "half a plan")
+	write(t, dir, headless, "no entry")
+	theirs := []string{"README", "model.engine", "notes.json", "backup.part"}
+	for _, name := range theirs {
 		write(t, dir, name, "the administrator's")
 	}
-	converting := filepath.Join(dir, "convert-unet.77.part")
-	if err := os.Mkdir(converting, 0o700); err != nil {
+	const converting = "convert-unet.77.part"
+	if err := os.Mkdir(filepath.Join(dir, converting), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, converting, "half.onnx.weights", "gigabytes")
-	freed, err := cache.Prune(t.Context(), []Key{testKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := int64(len("old plan") + len("times") + len("half a plan") + len("no entry") + len("gigabytes")); freed <= want {
-		t.Errorf("expected more than %d bytes freed (and the entry's), found %d", want, freed)
-	}
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var left []string
-	for _, file := range files {
-		left = append(left, file.Name())
-	}
-	want := []string{"README", "model.engine", "notes.json", "backup.part", testKey().name() + planSuffix, timingName(testKey()), lockName}
-	if len(left) != len(want) {
-		t.Errorf("expected %v, found %v", want, left)
-	}
-	for _, name := range want {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			t.Error(err)
+	write(t, filepath.Join(dir, converting), "half.onnx.weights", "gigabytes")
+
+	prune := func(version string, others int, removed map[string]string, left ...string) {
+		t.Helper()
+		pruned, err := cache.Prune(t.Context(), Pruning{Keep: []Key{testKey(), spoiled}, TensorRT: version})
+		if err != nil || pruned.Others != others || pruned.Bytes() == 0 {
+			t.Errorf("expected %d of other versions kept, found %+v, %v", others, pruned, err)
+		}
+		found := map[string]string{}
+		for _, each := range pruned.Removed {
+			found[each.Name] = each.What
+		}
+		if !maps.Equal(found, removed) {
+			t.Errorf("expected removed\n%v, found\n%v", removed, found)
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, file := range files {
+			names = append(names, file.Name())
+		}
+		left = slices.Sorted(slices.Values(slices.Concat(left, theirs, []string{testKey().name() + planSuffix, timingName(testKey()), lockName})))
+		if slices.Sort(names); !slices.Equal(names, left) {
+			t.Errorf("expected left\n%v, found\n%v", left, names)
 		}
 	}
-	if _, _, err := cache.Get(testKey()); err != nil {
-		t.Error(err)
-	}
+	prune(testKey().TensorRT, 1, map[string]string{
+		half: "left of a build that was cut off", converting: "left of a build that was cut off", headless: "damaged", spoiled.name() + planSuffix: "damaged",
+		unused.name() + planSuffix: "unet of plate 1.0.0 for enterprise 10.3.0, Orin",
+	}, older.name()+planSuffix, timingName(older))
+	prune("", 0, map[string]string{older.name() + planSuffix: "unet of plate 1.0.0 for enterprise 8.6.1, Orin", timingName(older): "times of builds"})
 }
 
 func TestOneBuilderAtATime(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,44 +20,6 @@ const (
 	// lockPoll is how often a builder looks whether the other is done.
 	lockPoll = 200 * time.Millisecond
 )
-
-// Prune removes all plans but those to keep, and what was left of builds that were
-// cut off. It returns the bytes that it freed. Nobody builds meanwhile.
-func (c *Cache) Prune(ctx context.Context, keep []Key) (freed int64, err error) {
-	if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	unlock, err := c.Lock(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	kept := map[string]bool{lockName: true}
-	for _, key := range keep {
-		kept[key.name()+planSuffix], kept[timingName(key)] = true, true
-		for _, batch := range strings.Split(key.Batches, ",") {
-			kept[kernelsKey(key, batch).name()+kernelsSuffix] = true
-		}
-	}
-	files, err := os.ReadDir(c.dir)
-	if err != nil {
-		return 0, &CacheError{err}
-	}
-	var errs []error
-	for _, file := range files {
-		if kept[file.Name()] || !ours(file.Name()) {
-			continue
-		}
-		path := filepath.Join(c.dir, file.Name())
-		size := sizeOf(path)
-		if err := os.RemoveAll(path); err != nil {
-			errs = append(errs, &CacheError{err})
-			continue
-		}
-		freed += size
-	}
-	return freed, errors.Join(errs...)
-}
 
 // ours says that a file, or the folder of a graph that was being converted, was
 // written by a cache: nothing else in the folder is touched.

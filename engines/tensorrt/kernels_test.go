@@ -75,7 +75,7 @@ func TestKernelsAreKept(t *testing.T) {
 	if entries, err := backend.Cache().List(); len(entries) != 5 || err != nil {
 		t.Errorf("list: expected the engines only, found %d, %v", len(entries), err)
 	}
-	if _, err := backend.Prune(t.Context(), bundle); err != nil {
+	if _, err := backend.Prune(t.Context(), false, bundle); err != nil {
 		t.Error(err)
 	}
 	expect("after a prune that keeps them", 0, "")
@@ -91,7 +91,7 @@ func TestKernelsAreKept(t *testing.T) {
 	}
 	expect("an engine that was built again", 1, "")
 
-	if _, err := backend.Prune(t.Context()); err != nil {
+	if _, err := backend.Prune(t.Context(), false); err != nil {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(box.options.CacheDir); len(left) != 1 || err != nil {
