@@ -30,7 +30,7 @@ demo: build ## run a line on a folder of pictures; BUNDLE=DIR DATA=DIR for your 
 
 .PHONY: test
 test: setup-tests ## run all tests
-	go test -race ./...
+	go test -race -timeout 20m ./...
 	@scripts/test-fuzz.sh
 
 .PHONY: test-faults

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"gladd/configs"
 	"gladd/daemon/internal/app"
@@ -87,14 +89,15 @@ func (c *configCheckCommand) Run(env *environment) error {
 		return err
 	}
 	var found []error
-	var uncalibrated []string
+	type warning struct{ recipe, text, advice string }
+	var warnings []warning
 	for _, name := range config.RecipeNames() {
 		recipe := config.Recipes[name]
 		bundle, err := engines.Load(recipe.Bundle)
 		if err == nil {
 			_, err = bundle.Manifest.Class(recipe.Class)
-			if len(bundle.Calibrations) == 0 {
-				uncalibrated = append(uncalibrated, name)
+			if text, backend := unlearned(bundle, recipe.Class, config.Engines.Backend); text != "" {
+				warnings = append(warnings, warning{name, text, "gladd calibrate" + backend + " --bundle " + recipe.Bundle + " --good DIR"})
 			}
 		}
 		if err != nil {
@@ -107,10 +110,37 @@ func (c *configCheckCommand) Run(env *environment) error {
 	if found != nil {
 		return errors.Join(found...)
 	}
-	for _, name := range uncalibrated {
-		env.log.Warn("bundle without a calibration; every verdict will be Undefined", "recipe", name, "advice", "gladd calibrate --bundle "+config.Recipes[name].Bundle+" --good DIR")
+	for _, each := range warnings {
+		env.log.Warn(each.text+"; every verdict will be Undefined", "recipe", each.recipe, "advice", each.advice)
 	}
 	_, err = fmt.Fprintf(env.stdout, "%s is right: %s, %s; verdicts go to %s\n",
 		c.File, plural(len(config.Stations), "station"), plural(len(config.Recipes), "recipe"), config.MQTT.Address())
 	return err
+}
+
+// unlearned says why no calibration of a bundle serves a recipe, and with which flag one
+// is learned that does; empty: one does, as far as can be seen without its backend.
+func unlearned(bundle *engines.Bundle, class, backend string) (text, flag string) {
+	if backend != app.BackendAuto {
+		flag = " --backend " + backend
+	}
+	if len(bundle.Calibrations) == 0 {
+		return "bundle without a calibration", flag
+	}
+	var others []string
+	for _, each := range bundle.Calibrations {
+		if each.ModelDigest != bundle.ModelDigest || each.Class != class {
+			continue
+		}
+		if backend == app.BackendAuto || each.Method.Backend == backend {
+			return "", ""
+		}
+		if !slices.Contains(others, each.Method.Backend) {
+			others = append(others, each.Method.Backend)
+		}
+	}
+	if len(others) == 0 {
+		return "bundle without a calibration of these networks and this class", flag
+	}
+	return fmt.Sprintf("bundle without a calibration for backend %s, found those for %s", backend, strings.Join(others, ", ")), flag
 }

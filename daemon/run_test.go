@@ -375,6 +375,17 @@ func TestConfigCheck(t *testing.T) {
 	}
 	s.broker = "mqtts://broker:8883"
 	config = s.config(oneStation)
+	for backend, want := range map[string]string{
+		"onnxruntime": "", "auto": "",
+		"tensorrt": `"bundle without a calibration for backend tensorrt, found those for onnxruntime; every verdict will be Undefined" recipe=r advice="gladd calibrate --backend tensorrt --bundle `,
+	} {
+		named := filepath.Join(s.dir, backend+".yaml")
+		enginetest.WriteFile(t, named, append(enginetest.ReadFile(t, config), "engines: {backend: "+backend+"}\n"...))
+		code, _, stderr := gladd(t, "config", "check", named)
+		if code != 0 || !strings.Contains(stderr, want) || strings.Contains(stderr, "Undefined") != (want != "") {
+			t.Errorf("%s: want %q, found %d, %s", backend, want, code, stderr)
+		}
+	}
 	if err := os.Remove(filepath.Join(s.dir, "bundle", engines.CalibrationsFile)); err != nil {
 		t.Fatal(err)
 	}
