@@ -107,7 +107,7 @@ func (c *Cache) judge(name, version string, kept map[string]bool, pruned *Pruned
 	if err != nil {
 		return "damaged"
 	}
-	file.Close() //nolint:errcheck // it was only read
+	file.Close()
 	if _, _, err := c.read(entry.Key, filepath.Ext(name)); err != nil {
 		return "damaged"
 	}

@@ -4,8 +4,10 @@ package sharedlib
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -30,11 +32,9 @@ func Explain(path, loader string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return errors.New("is a folder, expected the library's file in it")
 	}
-	if file, err := elf.Open(path); err == nil {
-		found := file.Machine
-		file.Close() //nolint:errcheck // it was only read
+	if found, is := machineOf(path); is {
 		if want, known := here[runtime.GOARCH]; known && found != want {
-			return fmt.Errorf("is for %s; this machine is %s: install the library for %s", name(found), name(want), name(want))
+			return fmt.Errorf("is for %s; this machine is %s", name(found), name(want))
 		}
 	}
 	return errors.New(strings.TrimPrefix(loader, path+": "))
@@ -45,4 +45,23 @@ func name(machine elf.Machine) string {
 		return known
 	}
 	return machine.String()
+}
+
+// machineOf reads only the first bytes, which a file that was cut short has, too.
+func machineOf(path string) (machine elf.Machine, is bool) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer file.Close()
+	const machineAt = elf.EI_NIDENT + 2 // after the kind of file
+	raw := make([]byte, machineAt+2)
+	if _, err := io.ReadFull(file, raw); err != nil || string(raw[:len(elf.ELFMAG)]) != elf.ELFMAG {
+		return 0, false
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(raw[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	return elf.Machine(order.Uint16(raw[machineAt:])), true
 }

@@ -26,11 +26,6 @@ func TestExplain(t *testing.T) {
 	const machineAt = 18
 	of := func(machine elf.Machine) []byte {
 		data := append([]byte(nil), program[:64]...)
-		for i := 40; i < 64; i++ { // no sections and no segments, which would lie beyond the end
-			data[i] = 0
-		}
-		copy(data[32:40], make([]byte, 8))
-		binary.LittleEndian.PutUint16(data[52:], 64)
 		binary.LittleEndian.PutUint16(data[machineAt:], uint16(machine))
 		return data
 	}
@@ -40,11 +35,13 @@ func TestExplain(t *testing.T) {
 	}
 	absent := filepath.Join(dir, "absent.so")
 	text := file("text.so", []byte("no library"))
+	bigEndian := of(elf.EM_S390)
+	bigEndian[elf.EI_DATA], bigEndian[machineAt], bigEndian[machineAt+1] = byte(elf.ELFDATA2MSB), 0, byte(elf.EM_S390)
 	own := file("own.so", of(here[runtime.GOARCH]))
 	for name, test := range map[string]struct{ path, loader, want string }{
 		"absent":            {absent, absent + ": cannot open shared object file: No such file or directory", "cannot open shared object file: No such file or directory"},
-		"another processor": {file("other.so", of(other)), "x: cannot open shared object file: No such file or directory", "is for " + otherName + "; this machine is " + hereName + ": install the library for " + hereName},
-		"an unusual one":    {file("s390.so", of(elf.EM_S390)), "x", "is for EM_S390; this machine is " + hereName + ": install the library for " + hereName},
+		"another processor": {file("other.so", of(other)), "x: cannot open shared object file: No such file or directory", "is for " + otherName + "; this machine is " + hereName},
+		"an unusual one":    {file("s390.so", bigEndian), "x", "is for EM_S390; this machine is " + hereName},
 		"a folder":          {dir, dir + ": cannot read file data: Is a directory", "is a folder, expected the library's file in it"},
 		"no library":        {text, text + ": file too short", "file too short"},
 		"a library it needs": {own, "libcudart.so.12: cannot open shared object file: No such file or directory",
