@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -53,7 +54,7 @@ func write(out sample) string {
 // same says whether two are equal; a number that is none equals itself here, and
 // an empty list is as good as none.
 func same(a, b sample) bool {
-	if a.Nested.Ratio != a.Nested.Ratio && b.Nested.Ratio != b.Nested.Ratio { //nolint:staticcheck // not a number
+	if math.IsNaN(a.Nested.Ratio) && math.IsNaN(b.Nested.Ratio) {
 		a.Nested.Ratio, b.Nested.Ratio = 0, 0
 	}
 	if len(a.List) == 0 && len(b.List) == 0 {
