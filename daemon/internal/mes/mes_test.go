@@ -223,8 +223,8 @@ func TestCommands(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ payload, code, id, detail string }{
 		"stale":            {`{"command_id":"c-stale","expires_at":"2020-01-01T00:00:00Z"}`, "expired", "c-stale", "it expired at 2020-01-01T00:00:00.000Z"},
-		"malformed":        {`{"part_id":`, "invalid", "", "unexpected EOF"},
-		"empty":            {``, "invalid", "", "EOF"},
+		"malformed":        {`{"part_id":`, "invalid", "", "it ends in the middle"},
+		"empty":            {``, "invalid", "", "found nothing"},
 		"not an object":    {`["a"]`, "invalid", "", "expected a JSON object"},
 		"unknown key":      {`{"command_id":"c-key","expire_at":"2020-01-01T00:00:00Z"}`, "invalid", "c-key", `unknown field "expire_at"`},
 		"wrong type":       {`{"command_id":"c-type","part_id":7}`, "invalid", "c-type", "number"},
