@@ -35,7 +35,7 @@ test: setup-tests ## run all tests
 
 .PHONY: test-faults
 test-faults: setup-tests ## kill gladd, its broker, network and disk for some minutes; as root
-	GLADD_FAULTS=1 go test -count=1 -timeout 20m -v -run '^TestFault' ./daemon
+	GLADD_FAULTS=1 go test -count=1 -timeout 20m -v -run '^TestFault[A-Z]' ./daemon
 
 .PHONY: test-asan
 test-asan: setup-tests ## test TensorRT's wrapper and the CUDA layer with AddressSanitizer
