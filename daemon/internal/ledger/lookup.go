@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"gladd/daemon/internal/verdict"
 )
@@ -32,21 +31,11 @@ func (u *Unfinished) Draft() (*verdict.Record, error) {
 // the order in which they were accepted. Of the query, times, which are those of
 // the triggers, station, part and Last count.
 func (r *Reader) EachUnfinished(ctx context.Context, query Query, found func(*Unfinished) error) error {
-	conditions, arguments := []string{"finished = 0"}, []any{}
-	add := func(condition string, values ...any) {
-		conditions, arguments = append(conditions, condition), append(arguments, values...)
-	}
-	if !query.Since.IsZero() {
-		add("accepted >= ?", query.Since.UnixMilli())
-	}
-	if !query.Until.IsZero() {
-		add("accepted < ?", query.Until.UnixMilli())
-	}
-	if query.Station != "" {
-		add("substr(source, -length(?)) = ?", "/"+query.Station, "/"+query.Station)
-	}
+	wanted := conditions{}
+	wanted.add("finished = 0")
+	wanted.addRange(&query, "accepted", "source")
 	if query.Part != "" {
-		add("CASE WHEN json_valid(draft) THEN draft ->> '$.part.id' END = ?", query.Part)
+		wanted.add("CASE WHEN json_valid(draft) THEN draft ->> '$.part.id' END = ?", query.Part)
 	}
 	limit := -1 // none
 	if query.Last > 0 {
@@ -58,7 +47,7 @@ func (r *Reader) EachUnfinished(ctx context.Context, query Query, found func(*Un
 		all = append(all, one)
 		return one.scan(rows.Scan)
 	}, `SELECT * FROM (SELECT source, trigger_id, accepted, CAST(draft AS BLOB), rowid AS row FROM triggers
-		WHERE `+strings.Join(conditions, " AND ")+` ORDER BY rowid DESC LIMIT ?) ORDER BY row`, append(arguments, limit)...)
+		WHERE `+wanted.where()+` ORDER BY rowid DESC LIMIT ?) ORDER BY row`, append(wanted.arguments, limit)...)
 	if err != nil {
 		return r.failed(err)
 	}

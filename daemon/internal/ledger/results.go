@@ -140,8 +140,8 @@ func (t tables) stored(ctx context.Context, rows []int64) (results []*Stored, er
 // wanted are the ids of the wanted rows. They grow with every row that is
 // written, and are eight bytes each.
 func (q *Query) wanted(ctx context.Context, ledger tables) (wanted []int64, err error) {
-	where, arguments := q.condition()
-	order := " ORDER BY results.rowid"
+	conditions := q.conditions()
+	arguments, order := conditions.arguments, " ORDER BY results.rowid"
 	if q.Last > 0 {
 		order, arguments = order+" DESC LIMIT ?", append(arguments, q.Last)
 	}
@@ -150,7 +150,7 @@ func (q *Query) wanted(ctx context.Context, ledger tables) (wanted []int64, err 
 		err := rows.Scan(&row)
 		wanted = append(wanted, row)
 		return err
-	}, `SELECT results.rowid FROM results WHERE `+where+order, arguments...)
+	}, `SELECT results.rowid FROM results WHERE `+conditions.where()+order, arguments...)
 	if q.Last > 0 {
 		slices.Reverse(wanted)
 	}
@@ -197,44 +197,59 @@ func timeOf(milliseconds sql.NullInt64) *verdict.Time {
 	return &time
 }
 
-// condition is what the rows must fulfil.
-func (q *Query) condition() (where string, arguments []any) {
-	conditions := []string{"1"}
-	add := func(condition string, values ...any) {
-		conditions, arguments = append(conditions, condition), append(arguments, values...)
+// conditions are what rows must fulfil, all of them.
+type conditions struct {
+	texts     []string
+	arguments []any
+}
+
+func (c *conditions) add(text string, arguments ...any) {
+	c.texts, c.arguments = append(c.texts, text), append(c.arguments, arguments...)
+}
+
+// addRange asks for the times and the station of a query, by the columns that hold
+// them.
+func (c *conditions) addRange(q *Query, time, source string) {
+	if !q.Since.IsZero() {
+		c.add(time+" >= ?", q.Since.UnixMilli())
 	}
+	if !q.Until.IsZero() {
+		c.add(time+" < ?", q.Until.UnixMilli())
+	}
+	if q.Station != "" {
+		c.add("substr("+source+", -length(?)) = ?", "/"+q.Station, "/"+q.Station)
+	}
+}
+
+func (c *conditions) where() string { return strings.Join(c.texts, " AND ") }
+
+// conditions are what the query asks of results.
+func (q *Query) conditions() (wanted conditions) {
+	wanted.add("1")
 	if len(q.ResultIDs) > 0 {
 		var ids []any
 		for _, id := range q.ResultIDs {
 			ids = append(ids, id)
 		}
-		add("results.result_id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
+		wanted.add("results.result_id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
 	}
-	if !q.Since.IsZero() {
-		add("results.finished >= ?", q.Since.UnixMilli())
-	}
-	if !q.Until.IsZero() {
-		add("results.finished < ?", q.Until.UnixMilli())
-	}
-	if q.Station != "" {
-		add("substr(results.source, -length(?)) = ?", "/"+q.Station, "/"+q.Station)
-	}
+	wanted.addRange(q, "results.finished", "results.source")
 	if q.Evaluation != "" {
-		add("results.evaluation = ?", q.Evaluation)
+		wanted.add("results.evaluation = ?", q.Evaluation)
 	}
 	if q.Part != "" {
-		add("results.trigger_id IN (SELECT trigger_id FROM triggers WHERE "+partTriggers+")", q.Part)
+		wanted.add("results.trigger_id IN (SELECT trigger_id FROM triggers WHERE "+partTriggers+")", q.Part)
 	}
 	if q.Purpose != "" {
-		add("CASE WHEN json_valid(results.record) THEN results.record ->> '$.purpose' END = ?", q.Purpose)
+		wanted.add("CASE WHEN json_valid(results.record) THEN results.record ->> '$.purpose' END = ?", q.Purpose)
 	}
 	if q.Waiting {
-		add("results.result_id IN (SELECT result_id FROM outbox WHERE parked IS NOT 'rejected')")
+		wanted.add("results.result_id IN (SELECT result_id FROM outbox WHERE parked IS NOT 'rejected')")
 	}
 	if q.Parked {
-		add("results.result_id IN (SELECT result_id FROM outbox WHERE parked IS NOT NULL)")
+		wanted.add("results.result_id IN (SELECT result_id FROM outbox WHERE parked IS NOT NULL)")
 	}
-	return strings.Join(conditions, " AND "), arguments
+	return wanted
 }
 
 // partTriggers finds the triggers of a part, by the index of sources and parts.
