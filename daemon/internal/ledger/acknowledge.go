@@ -1,8 +1,8 @@
 package ledger
 
 import (
+	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -95,20 +95,15 @@ func (l *Ledger) inOutbox(acks []Acknowledgement) (map[string]outboxEntry, error
 	if err != nil {
 		return nil, fmt.Errorf("ledger: acknowledgements: %w", err)
 	}
-	rows, err := l.reads.Query(`SELECT result_id, source, coalesce(parked, '') FROM outbox WHERE result_id IN (SELECT value FROM json_each(?))`, string(list))
-	if err != nil {
-		return nil, fmt.Errorf("ledger: acknowledgements: %w", err)
-	}
 	found := map[string]outboxEntry{}
-	for rows.Next() {
+	err = each(l.background, l.reads, func(rows *sql.Rows) error {
 		var id string
 		var entry outboxEntry
-		if err := rows.Scan(&id, &entry.source, &entry.parked); err != nil {
-			return nil, errors.Join(fmt.Errorf("ledger: acknowledgements: %w", err), rows.Close())
-		}
+		err := rows.Scan(&id, &entry.source, &entry.parked)
 		found[id] = entry
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, `SELECT result_id, source, coalesce(parked, '') FROM outbox WHERE result_id IN (SELECT value FROM json_each(?))`, string(list))
+	if err != nil {
 		return nil, fmt.Errorf("ledger: acknowledgements: %w", err)
 	}
 	return found, nil

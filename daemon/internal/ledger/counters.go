@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"errors"
+	"database/sql"
 	"fmt"
 	"maps"
 	"strconv"
@@ -60,40 +60,42 @@ func (l *Ledger) counters(source string) (counters Counters, err error) {
 			counters.Purposes[purpose] = PurposeCounters{Evaluations: noEvaluations()}
 		}
 	}
-	rows, err := l.reads.Query(`SELECT kind, name, count FROM counters WHERE source = ?`, source)
-	if err != nil {
-		return counters, fmt.Errorf("ledger: counters of %s: %w", source, err)
-	}
-	for rows.Next() {
+	err = each(l.background, l.reads, func(rows *sql.Rows) error {
 		var kind, name string
 		var count int64
 		if err := rows.Scan(&kind, &name, &count); err != nil {
-			return counters, errors.Join(fmt.Errorf("ledger: counters of %s: %w", source, err), rows.Close())
+			return err
 		}
-		if purpose, of, apart := strings.Cut(kind, "/"); apart {
-			if counted, known := counters.Purposes[verdict.Purpose(purpose)]; known && of == "trigger" {
-				counted.Accepted = count
-				counters.Purposes[verdict.Purpose(purpose)] = counted
-			} else if known {
-				counted.Evaluations[verdict.Evaluation(name)] = count
-			}
-			continue
-		}
-		switch kind {
-		case "trigger":
-			counters.Accepted = count
-		case "evaluation":
-			counters.Evaluations[verdict.Evaluation(name)] = count
-		case "reason":
-			counters.Reasons[verdict.ReasonCode(name)] = count
-		case "refusal":
-			counters.Refusals[verdict.RefusalCode(name)] = count
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		counters.take(kind, name, count)
+		return nil
+	}, `SELECT kind, name, count FROM counters WHERE source = ?`, source)
+	if err != nil {
 		return counters, fmt.Errorf("ledger: counters of %s: %w", source, err)
 	}
 	return counters, nil
+}
+
+// take takes a row of the table.
+func (c *Counters) take(kind, name string, count int64) {
+	if purpose, of, apart := strings.Cut(kind, "/"); apart {
+		if counted, known := c.Purposes[verdict.Purpose(purpose)]; known && of == "trigger" {
+			counted.Accepted = count
+			c.Purposes[verdict.Purpose(purpose)] = counted
+		} else if known {
+			counted.Evaluations[verdict.Evaluation(name)] = count
+		}
+		return
+	}
+	switch kind {
+	case "trigger":
+		c.Accepted = count
+	case "evaluation":
+		c.Evaluations[verdict.Evaluation(name)] = count
+	case "reason":
+		c.Reasons[verdict.ReasonCode(name)] = count
+	case "refusal":
+		c.Refusals[verdict.RefusalCode(name)] = count
+	}
 }
 
 func (tx transaction) countOutcome(source string, record *verdict.Record, by int) error {

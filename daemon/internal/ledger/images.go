@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -144,20 +145,15 @@ type picture struct {
 
 // find finds pictures, but for those that are gone.
 func (i *Images) find(ctx context.Context, query string, arguments ...any) (pictures []picture, err error) {
-	rows, err := i.ledger.reads.QueryContext(ctx, query, arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: pictures: %w", err)
-	}
-	for rows.Next() {
+	err = each(ctx, i.ledger.reads, func(rows *sql.Rows) error {
 		var found picture
-		if err := rows.Scan(&found.triggerID, &found.path, &found.bytes); err != nil {
-			return nil, errors.Join(fmt.Errorf("ledger: pictures: %w", err), rows.Close())
-		}
+		err := rows.Scan(&found.triggerID, &found.path, &found.bytes)
 		if _, gone := i.gone[found.triggerID]; !gone {
 			pictures = append(pictures, found)
 		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, query, arguments...)
+	if err != nil {
 		return nil, fmt.Errorf("ledger: pictures: %w", err)
 	}
 	return pictures, nil

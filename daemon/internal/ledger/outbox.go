@@ -73,23 +73,17 @@ func (l *Ledger) Again(source string, after, upTo int64) (*Entry, error) {
 // oldest first. One that is due further ahead than the longest wait is due,
 // too: the clock was set back.
 func (l *Ledger) Due(source string, now time.Time, longest time.Duration, limit int) (due []*Entry, err error) {
-	rows, err := l.reads.Query(`SELECT sequence, result_id, record, tries FROM (
+	err = each(l.background, l.reads, func(rows *sql.Rows) error {
+		entry := &Entry{Source: source}
+		due = append(due, entry)
+		return rows.Scan(&entry.Sequence, &entry.ResultID, &entry.Record, &entry.Tries)
+	}, `SELECT sequence, result_id, record, tries FROM (
 			SELECT * FROM (SELECT sequence, result_id, tries FROM outbox WHERE source = ?1 AND due <= ?2 ORDER BY due LIMIT ?4)
 			UNION ALL
 			SELECT * FROM (SELECT sequence, result_id, tries FROM outbox WHERE source = ?1 AND due > ?3 ORDER BY due LIMIT ?4)
 		) JOIN results USING (result_id, sequence) ORDER BY sequence`,
 		source, now.UnixMilli(), now.Add(longest).UnixMilli(), limit)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
-	}
-	for rows.Next() {
-		entry := &Entry{Source: source}
-		if err := rows.Scan(&entry.Sequence, &entry.ResultID, &entry.Record, &entry.Tries); err != nil {
-			return nil, errors.Join(fmt.Errorf("ledger: outbox of %s: %w", source, err), rows.Close())
-		}
-		due = append(due, entry)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("ledger: outbox of %s: %w", source, err)
 	}
 	return due, nil
@@ -135,18 +129,13 @@ func (l *Ledger) Sent(sendings ...Sending) error {
 // Sources lists the sources that have entries in the outbox, stations that are
 // configured no more among them.
 func (l *Ledger) Sources() (sources []string, err error) {
-	rows, err := l.reads.Query(`SELECT DISTINCT source FROM outbox`)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: outbox: %w", err)
-	}
-	for rows.Next() {
+	err = each(l.background, l.reads, func(rows *sql.Rows) error {
 		var source string
-		if err := rows.Scan(&source); err != nil {
-			return nil, errors.Join(fmt.Errorf("ledger: outbox: %w", err), rows.Close())
-		}
+		err := rows.Scan(&source)
 		sources = append(sources, source)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, `SELECT DISTINCT source FROM outbox`)
+	if err != nil {
 		return nil, fmt.Errorf("ledger: outbox: %w", err)
 	}
 	return sources, nil

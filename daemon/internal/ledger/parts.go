@@ -72,21 +72,17 @@ func (o *openParts) remove(id string) func(source string, record *verdict.Record
 
 // loadParts finds the parts that an earlier run left open.
 func (l *Ledger) loadParts(ctx context.Context) error {
-	rows, err := l.reads.QueryContext(ctx, `SELECT trigger_id, source, accepted, deadline FROM triggers WHERE finished = 0 AND kind = ?`, verdict.KindPart)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
+	return each(ctx, l.reads, func(rows *sql.Rows) error {
 		var id string
 		var part openPart
 		var accepted, deadline int64
 		if err := rows.Scan(&id, &part.source, &accepted, &deadline); err != nil {
-			return errors.Join(err, rows.Close())
+			return err
 		}
 		part.began, part.deadline = time.UnixMilli(accepted), time.UnixMilli(deadline)
 		l.parts.add(id, part)
-	}
-	return errors.Join(rows.Err(), rows.Close())
+		return nil
+	}, `SELECT trigger_id, source, accepted, deadline FROM triggers WHERE finished = 0 AND kind = ?`, verdict.KindPart)
 }
 
 // WatchParts has a function called with every part's record, once it is
@@ -200,13 +196,8 @@ func (tx transaction) findPart(id string) (part partOf, err error) {
 
 // viewsOf are the latest results of a part's views, nil for one under way.
 func (tx transaction) viewsOf(id string) (results map[string]*verdict.Record, err error) {
-	rows, err := tx.connection.QueryContext(tx.ctx, `SELECT triggers.view, record FROM triggers LEFT JOIN results USING (trigger_id)
-		WHERE part_trigger = ? ORDER BY triggers.rowid`, id)
-	if err != nil {
-		return nil, err
-	}
 	results = map[string]*verdict.Record{}
-	for rows.Next() {
+	err = each(tx.ctx, tx.connection, func(rows *sql.Rows) error {
 		var view string
 		var encoded []byte
 		var record *verdict.Record
@@ -214,12 +205,11 @@ func (tx transaction) viewsOf(id string) (results map[string]*verdict.Record, er
 		if err == nil && encoded != nil {
 			err = json.Unmarshal(encoded, &record)
 		}
-		if err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
 		results[view] = record
-	}
-	return results, errors.Join(rows.Err(), rows.Close())
+		return err
+	}, `SELECT triggers.view, record FROM triggers LEFT JOIN results USING (trigger_id)
+		WHERE part_trigger = ? ORDER BY triggers.rowid`, id)
+	return results, err
 }
 
 // completePart ends a view's part if this result is the last that it waits for,

@@ -69,40 +69,19 @@ var likeNow = map[int]string{
 `,
 }
 
-// queries are what is asked of a database, or of one state of it.
-type queries interface {
-	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row
-}
-
 // tables are a ledger's, in this version's form.
 type tables struct {
 	queries
 	likeNow string
 }
 
-func (t tables) rows(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
-	return t.QueryContext(ctx, t.likeNow+query, arguments...)
-}
-
 func (t tables) row(ctx context.Context, query string, arguments ...any) *sql.Row {
 	return t.QueryRowContext(ctx, t.likeNow+query, arguments...)
 }
 
-// each calls a function with every row that a query finds; the function scans
-// it.
+// each is [each] of the tables.
 func (t tables) each(ctx context.Context, found func(*sql.Rows) error, query string, arguments ...any) error {
-	rows, err := t.rows(ctx, query, arguments...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := found(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return each(ctx, t.queries, found, t.likeNow+query, arguments...)
 }
 
 // newest are the tables as they are at each query.

@@ -326,24 +326,18 @@ func firstError(steps ...func() error) error {
 // returns their number. Parts of several views stay open until their views are
 // done or their deadline passes.
 func (l *Ledger) Recover(now time.Time, images *Images) (recovered int, err error) {
-	rows, err := l.reads.Query(`SELECT source, draft FROM triggers WHERE finished = 0 AND kind <> ? ORDER BY source, rowid`, verdict.KindPart)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
-	}
 	type unfinished struct {
 		source string
 		draft  []byte
 	}
 	var all []unfinished
-	for rows.Next() {
+	err = each(l.background, l.reads, func(rows *sql.Rows) error {
 		var one unfinished
-		if err := rows.Scan(&one.source, &one.draft); err != nil {
-			rows.Close()
-			return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
-		}
+		err := rows.Scan(&one.source, &one.draft)
 		all = append(all, one)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, `SELECT source, draft FROM triggers WHERE finished = 0 AND kind <> ? ORDER BY source, rowid`, verdict.KindPart)
+	if err != nil {
 		return 0, fmt.Errorf("ledger: unfinished triggers: %w", err)
 	}
 	for _, one := range all {

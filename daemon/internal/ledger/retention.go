@@ -2,8 +2,8 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -150,18 +150,13 @@ func (o *oldRows) replies(context.Context) (more bool, err error) {
 
 // find finds the next rows: two texts of each, its time and its number.
 func (o *oldRows) find(ctx context.Context, query string) (first, second []string, err error) {
-	rows, err := o.ledger.reads.QueryContext(ctx, query, o.limit, o.at, o.row, pruneStep)
-	if err != nil {
-		return nil, nil, fmt.Errorf("ledger: old records: %w", err)
-	}
-	for rows.Next() {
+	err = each(ctx, o.ledger.reads, func(rows *sql.Rows) error {
 		var one, other string
-		if err := rows.Scan(&one, &other, &o.at, &o.row); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("ledger: old records: %w", err), rows.Close())
-		}
+		err := rows.Scan(&one, &other, &o.at, &o.row)
 		first, second = append(first, one), append(second, other)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, query, o.limit, o.at, o.row, pruneStep)
+	if err != nil {
 		return nil, nil, fmt.Errorf("ledger: old records: %w", err)
 	}
 	return first, second, nil
