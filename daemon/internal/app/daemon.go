@@ -189,6 +189,7 @@ func (d *daemon) openMES() (err error) {
 		Broker: broker,
 		Site:   d.config.Site, Line: d.config.Line, Box: d.config.Box,
 		Snapshot:   d.snapshot,
+		Health:     d.stationHealth,
 		Ledger:     d.ledger,
 		RequireAck: config.RequireAck,
 		AckTimeout: time.Duration(config.AckTimeout),

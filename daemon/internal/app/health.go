@@ -77,7 +77,7 @@ func (d *daemon) station(name string) *station.Station {
 // snapshot describes a station for its retained messages.
 func (d *daemon) snapshot(name string) mes.Snapshot {
 	each := d.station(name)
-	snapshot := mes.Snapshot{Health: d.stationHealth(each)}
+	snapshot := mes.Snapshot{}
 	for _, status := range each.Entered() {
 		state := mes.State{State: string(status.State), Since: verdict.Time{Time: status.Since}}
 		if status.Reason != "" {
@@ -111,7 +111,8 @@ func (d *daemon) modelError(each *station.Station) error {
 	return err
 }
 
-func (d *daemon) stationHealth(each *station.Station) mes.Health {
+func (d *daemon) stationHealth(name string) mes.Health {
+	each := d.station(name)
 	gpu := d.gpu.Report()
 	health := mes.Health{
 		Camera:  mes.Part{Name: each.Camera(), OK: each.CameraError() == nil, Detail: text(each.CameraError())},

@@ -114,19 +114,16 @@ func (n *connection) subscribeAcks(ctx context.Context) error {
 	if len(filters) == 0 {
 		return nil
 	}
-	token := n.mqtt.SubscribeMultiple(filters, func(_ mqtt.Client, message mqtt.Message) { n.receiveAck(message) })
-	if err := wait(ctx, token, ackTimeout); err != nil {
+	refused, err := n.subscribe(ctx, filters, n.receiveAck)
+	if err != nil {
 		return fmt.Errorf("subscribe to acknowledgements: %w", err)
 	}
-	for filter, code := range token.(*mqtt.SubscribeToken).Result() {
-		switch {
-		case code <= 2:
-		case own[filter]:
+	for _, filter := range refused {
+		if own[filter] {
 			return fmt.Errorf("subscribe to %s: the broker refuses it; allow it in the broker's access list, or set mqtt.require_ack: false", filter)
-		default:
-			c.options.Log.Warn("verdicts of a source that is configured no more cannot be acknowledged: the broker refuses the subscription; allow it in the broker's access list",
-				"topic", filter)
 		}
+		c.options.Log.Warn("verdicts of a source that is configured no more cannot be acknowledged: the broker refuses the subscription; allow it in the broker's access list",
+			"topic", filter)
 	}
 	return nil
 }

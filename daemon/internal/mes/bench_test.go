@@ -57,6 +57,7 @@ func newPlant(b *testing.B, stations int, keep station.KeepImages) *plant {
 			}
 			return mes.Snapshot{Counters: mes.Counters{Counters: counters}}
 		},
+		Health: func(string) mes.Health { return mes.Health{} },
 		Ledger: p.ledger,
 		Log:    slog.New(slog.DiscardHandler),
 	}

@@ -46,8 +46,10 @@ type Options struct {
 	Broker          Broker
 	Site, Line, Box string
 	Stations        []Station
-	// Snapshot describes a station for its retained messages.
+	// Snapshot describes a station for its retained messages; Health, which takes
+	// longer, only now and then.
 	Snapshot func(station string) Snapshot
+	Health   func(station string) Health
 	Ledger   *ledger.Ledger
 	// RequireAck keeps verdicts until the MES has acknowledged them, and sends them
 	// again when that takes longer than AckTimeout (10 s where it is 0).

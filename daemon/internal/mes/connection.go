@@ -51,15 +51,12 @@ func (n *connection) begin(ctx context.Context) error {
 		filters[c.topics.commands(station.Name())] = qos
 	}
 	if len(filters) > 0 {
-		token := n.mqtt.SubscribeMultiple(filters, func(_ mqtt.Client, message mqtt.Message) { c.receive(message) }) //nolint:contextcheck // a command may outlive its connection
-		if err := wait(ctx, token, ackTimeout); err != nil {
+		refused, err := n.subscribe(ctx, filters, c.receive) //nolint:contextcheck // a command may outlive its connection
+		if err != nil {
 			return fmt.Errorf("subscribe to commands: %w", err)
 		}
-		granted := token.(*mqtt.SubscribeToken).Result()
-		for filter := range filters {
-			if code, answered := granted[filter]; answered && code > 2 {
-				return &Problem{Class: ClassAccessRefused, Text: fmt.Sprintf("the broker does not let this box subscribe to %s: allow it in the broker's access list", filter)}
-			}
+		if len(refused) > 0 {
+			return &Problem{Class: ClassAccessRefused, Text: fmt.Sprintf("the broker does not let this box subscribe to %s: allow it in the broker's access list", refused[0])}
 		}
 	}
 	if err := n.subscribeAcks(ctx); err != nil {
@@ -75,6 +72,21 @@ func (n *connection) begin(ctx context.Context) error {
 	return n.publishRetained(ctx, c.topics.status(), c.status(statusOnline, n.session))
 }
 
+// subscribe subscribes to topics, and returns those that the broker refuses: it
+// grants a QoS, or answers with 0x80 (MQTT 3.1.1, 3.9.3).
+func (n *connection) subscribe(ctx context.Context, filters map[string]byte, receive func(mqtt.Message)) (refused []string, err error) {
+	token := n.mqtt.SubscribeMultiple(filters, func(_ mqtt.Client, message mqtt.Message) { receive(message) })
+	if err := wait(ctx, token, ackTimeout); err != nil {
+		return nil, err
+	}
+	for filter, code := range token.(*mqtt.SubscribeToken).Result() {
+		if code > 2 {
+			refused = append(refused, filter)
+		}
+	}
+	return refused, nil
+}
+
 // listenToStatus subscribes to what is said of this box, by whomever. A broker
 // may forbid it; one that ends the connection over it is not asked again.
 func (n *connection) listenToStatus(ctx context.Context) error {
@@ -83,8 +95,7 @@ func (n *connection) listenToStatus(ctx context.Context) error {
 		return nil
 	}
 	c.deaf = true
-	token := n.mqtt.Subscribe(c.topics.status(), qos, func(_ mqtt.Client, message mqtt.Message) { c.hearStatus(message) })
-	if err := wait(ctx, token, ackTimeout); err != nil {
+	if _, err := n.subscribe(ctx, map[string]byte{c.topics.status(): qos}, c.hearStatus); err != nil {
 		return fmt.Errorf("subscribe to the box's status: %w", err)
 	}
 	c.deaf = false
@@ -171,7 +182,9 @@ func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
 		}
 		messages := map[string]any{"recipe": snapshot.Recipe, "counters": snapshot.Counters}
 		if health {
-			messages["health"] = snapshot.Health
+			described := c.options.Health(station.Name())
+			described.Session = n.session
+			messages["health"] = described
 		}
 		for leaf, message := range messages {
 			if err := n.publishRetained(ctx, c.topics.station(station.Name(), leaf), message); err != nil {

@@ -114,9 +114,11 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 			return mes.Snapshot{
 				States:   states,
 				Recipe:   mes.Recipe{Name: &recipe.Name, Version: &recipe.Version, Digest: &recipe.Digest, Bundle: &verdict.Bundle{Name: "screw"}},
-				Health:   mes.Health{GPU: noGPU, Queue: mes.Queue{Capacity: b.station.Capacity()}, Reasons: []string{}},
 				Counters: mes.Counters{LedgerID: b.ledger.ID(), Counters: counters},
 			}
+		},
+		Health: func(string) mes.Health {
+			return mes.Health{GPU: noGPU, Queue: mes.Queue{Capacity: b.station.Capacity()}, Reasons: []string{}}
 		},
 		Ledger: b.ledger,
 		Log:    log,

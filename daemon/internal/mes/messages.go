@@ -28,7 +28,6 @@ type Snapshot struct {
 	// one last.
 	States   []State
 	Recipe   Recipe
-	Health   Health
 	Counters Counters
 }
 
@@ -104,6 +103,6 @@ func (s Snapshot) with(session int64) Snapshot {
 	for i := range s.States {
 		s.States[i].Session = session
 	}
-	s.Recipe.Session, s.Health.Session, s.Counters.Session = session, session, session
+	s.Recipe.Session, s.Counters.Session = session, session
 	return s
 }
