@@ -1,22 +1,18 @@
 package mes
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"gladd/daemon/internal/ledger"
+	"gladd/daemon/internal/verdict"
 )
 
 // Limits of acknowledgements.
@@ -43,24 +39,11 @@ const (
 
 // ParseAck reads an acknowledgement: a JSON object of known keys.
 func ParseAck(payload []byte) (ack Ack, err error) {
-	if len(payload) > maxAckBytes {
-		return Ack{}, fmt.Errorf("expected at most %d bytes, found %d", maxAckBytes, len(payload))
-	}
-	if !utf8.Valid(payload) {
-		return Ack{}, errors.New("expected JSON in UTF-8")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.DisallowUnknownFields()
-	if err = decoder.Decode(&ack); err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err == nil {
-		err = checkAckKeys(payload)
+	const example = `{"result_id": "01M8…", "status": "accepted"}`
+	if err := verdict.Decode(payload, &ack, maxAckBytes, example); err != nil {
+		return Ack{}, err
 	}
 	switch {
-	case err != nil:
 	case ack.ResultID == "":
 		err = errors.New("result_id: required, but missing")
 	case len(ack.ResultID) > maxIDBytes:
@@ -69,23 +52,9 @@ func ParseAck(payload []byte) (ack Ack, err error) {
 		err = fmt.Errorf("status: expected %s or %s, found %q", accepted, rejected, ack.Status)
 	}
 	if err != nil {
-		return Ack{}, fmt.Errorf("expected a JSON object such as {\"result_id\": \"01M8…\", \"status\": \"accepted\"}: %w", err)
+		return Ack{}, verdict.Unlike(example, err)
 	}
 	return ack, nil
-}
-
-// checkAckKeys refuses keys in other letters, which Go's JSON takes.
-func checkAckKeys(payload []byte) error {
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &given); err != nil {
-		return err
-	}
-	for key := range given {
-		if !slices.Contains([]string{"result_id", "status", "reason"}, key) {
-			return fmt.Errorf("unknown field %q", key)
-		}
-	}
-	return nil
 }
 
 // subscribeAcks subscribes to the acknowledgements of all sources: stations,

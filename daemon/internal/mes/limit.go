@@ -2,7 +2,6 @@ package mes
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -25,8 +24,6 @@ const (
 	repliesPerSecond = 5
 	// tellFlood is how often the log tells of refusals at most.
 	tellFlood = 10 * time.Second
-	// maxCommandID is the longest command id, in bytes.
-	maxCommandID = 256
 )
 
 // limit is that of one station.
@@ -78,7 +75,7 @@ func (c *Client) refuseAtOnce(station, verb string, payload []byte, code verdict
 		return
 	}
 	go func() {
-		reply, err := c.options.Ledger.Refuse(source, verdict.Reply{Verb: verdict.Verb(verb), CommandID: commandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
+		reply, err := c.options.Ledger.Refuse(source, verdict.Reply{Verb: verdict.Verb(verb), CommandID: verdict.CommandID(payload), Reason: &verdict.Refusal{Code: code, Detail: detail}})
 		if err != nil {
 			return // it may have been accepted before; whoever repeats it is told
 		}
@@ -97,15 +94,4 @@ func (l *limit) tell() (count int) {
 	count = l.refused
 	l.told, l.refused = time.Now(), 0
 	return count
-}
-
-// commandID is a command's id, if it has one.
-func commandID(payload []byte) *string {
-	var head struct {
-		CommandID *string `json:"command_id"`
-	}
-	if json.Unmarshal(payload, &head) != nil || head.CommandID == nil || len(*head.CommandID) > maxCommandID {
-		return nil
-	}
-	return head.CommandID
 }

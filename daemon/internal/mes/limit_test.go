@@ -64,18 +64,3 @@ func TestLimit(t *testing.T) {
 		t.Errorf("found log %s", told)
 	}
 }
-
-func TestCommandID(t *testing.T) {
-	for payload, want := range map[string]string{
-		`{"command_id":"c-1","part_id":7}`: "c-1", `{"command_id":7}`: "", `{}`: "", ``: "", `["c"]`: "", `{"command_id":"c-1"`: "",
-		`{"command_id":"` + strings.Repeat("x", 256) + `"}`: strings.Repeat("x", 256), `{"command_id":"` + strings.Repeat("x", 257) + `"}`: "",
-	} {
-		found := ""
-		if id := commandID([]byte(payload)); id != nil {
-			found = *id
-		}
-		if found != want {
-			t.Errorf("%s: want %q, found %q", payload, want, found)
-		}
-	}
-}

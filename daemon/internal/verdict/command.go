@@ -68,10 +68,7 @@ func ParseCommand(verb Verb, payload []byte) (Command, error) {
 		return command, err
 	}
 	if !slices.Contains(Verbs, verb) {
-		var any head
-		json.Unmarshal(payload, &any) //nolint:errcheck // only its id is wanted, if there is one
-		command, _ := any.command(verb)
-		return command, fmt.Errorf("no command %q: expected start, prepare, unprepare, stop, abort, halt or reset", verb)
+		return Command{Verb: verb, CommandID: CommandID(payload)}, fmt.Errorf("no command %q: expected start, prepare, unprepare, stop, abort, halt or reset", verb)
 	}
 	if len(payload) == 0 {
 		payload = []byte("{}") // nobody has to find words for a halt
@@ -102,9 +99,9 @@ func (h head) command(verb Verb) (Command, error) {
 // rfc3339 is a time as the schemas have it.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
 
-// checkExact refuses what Go's JSON takes beyond the published schemas: keys in
-// other letters, and times that only look like RFC 3339.
-func checkExact(payload []byte, into any) error {
+// checkKeys refuses keys in other letters, which Go's JSON takes for those of a
+// struct.
+func checkKeys(payload []byte, into any) error {
 	encoded, err := json.Marshal(into)
 	if err != nil {
 		return err
@@ -118,17 +115,23 @@ func checkExact(payload []byte, into any) error {
 			return fmt.Errorf("unknown field %q", key)
 		}
 	}
+	return nil
+}
+
+// checkOnce refuses what of a command Go's JSON takes beyond the published schemas:
+// keys that come twice, and times that only look like RFC 3339.
+func checkOnce(payload []byte) error {
 	if key, err := repeatedKey(payload); err != nil || key != "" {
 		return errors.Join(err, fmt.Errorf("%s: expected once, found twice", key))
 	}
-	var expires *string
-	if at, is := given["expires_at"]; is {
-		if err := json.Unmarshal(at, &expires); err != nil {
-			return fmt.Errorf("expires_at: %w", err)
-		}
+	var expires struct {
+		At *string `json:"expires_at"`
 	}
-	if expires != nil && !rfc3339.MatchString(*expires) {
-		return fmt.Errorf("expires_at: expected a time such as 2026-01-31T12:00:00Z, found %q", *expires)
+	if err := json.Unmarshal(payload, &expires); err != nil {
+		return err
+	}
+	if expires.At != nil && !rfc3339.MatchString(*expires.At) {
+		return fmt.Errorf("expires_at: expected a time such as 2026-01-31T12:00:00Z, found %q", *expires.At)
 	}
 	return nil
 }
@@ -180,18 +183,18 @@ func inWords(err error) error {
 	return err
 }
 
-// decode reads one JSON object of known keys and of a limited size. With an
-// error it returns the command id, if that could be read.
-func decode(payload []byte, into any, example string) (commandID *string, err error) {
-	if len(payload) > MaxCommandBytes {
-		return nil, fmt.Errorf("expected at most %d bytes, found %d", MaxCommandBytes, len(payload))
+// Decode reads one JSON object of known keys, each in its own letters, and of a
+// limited size. The example is for the error's words.
+func Decode(payload []byte, into any, limit int, example string) error {
+	if len(payload) > limit {
+		return fmt.Errorf("expected at most %d bytes, found %d", limit, len(payload))
 	}
 	if !utf8.Valid(payload) {
-		return nil, errors.New("expected JSON in UTF-8")
+		return errors.New("expected JSON in UTF-8")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.DisallowUnknownFields()
-	err = decoder.Decode(into)
+	err := decoder.Decode(into)
 	if err == nil && !bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) {
 		err = errors.New("not an object")
 	}
@@ -201,17 +204,40 @@ func decode(payload []byte, into any, example string) (commandID *string, err er
 		}
 	}
 	if err == nil {
-		err = checkExact(payload, into)
+		err = checkKeys(payload, into)
+	}
+	return Unlike(example, err)
+}
+
+// Unlike says of what is wrong with a JSON object how one looks; nil: nothing is.
+func Unlike(example string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("expected a JSON object such as %s: %w", example, inWords(err))
+}
+
+// decode reads a command. With an error it returns the command id, if that could
+// be read.
+func decode(payload []byte, into any, example string) (commandID *string, err error) {
+	if err = Decode(payload, into, MaxCommandBytes, example); err == nil {
+		err = Unlike(example, checkOnce(payload))
 	}
 	if err == nil {
 		return nil, nil
 	}
+	return CommandID(payload), err
+}
+
+// CommandID is the id of a command that need not be right otherwise; nil: there is
+// none that a reply could name.
+func CommandID(payload []byte) *string {
 	var only struct {
 		CommandID *string `json:"command_id"`
 	}
-	// Best effort: the first error is the one to tell.
-	if json.Unmarshal(payload, &only) == nil && only.CommandID != nil && checkText("command_id", *only.CommandID) == nil {
-		commandID = only.CommandID
+	if len(payload) > MaxCommandBytes || !utf8.Valid(payload) || json.Unmarshal(payload, &only) != nil ||
+		only.CommandID == nil || checkText("command_id", *only.CommandID) != nil {
+		return nil
 	}
-	return commandID, fmt.Errorf("expected a JSON object such as %s: %w", example, inWords(err))
+	return only.CommandID
 }

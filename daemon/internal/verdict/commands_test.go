@@ -99,3 +99,21 @@ func TestCommandSchemas(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandID(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"command_id":"c-1","part_id":7}`: "c-1", `{"command_id":7}`: "", `{}`: "", ``: "", `["c"]`: "", `{"command_id":"c-1"`: "", `{"command_id":""}`: "", `{"command_id":"a\nb"}`: "",
+		`{"command_id":"` + strings.Repeat("x", 256) + `"}`: strings.Repeat("x", 256), `{"command_id":"` + strings.Repeat("x", 257) + `"}`: "",
+	} {
+		found := ""
+		if id := verdict.CommandID([]byte(payload)); id != nil && *id == "" {
+			t.Errorf("%s: no reply can name an empty id", payload)
+		}
+		if id := verdict.CommandID([]byte(payload)); id != nil {
+			found = *id
+		}
+		if found != want {
+			t.Errorf("%s: want %q, found %q", payload, want, found)
+		}
+	}
+}
