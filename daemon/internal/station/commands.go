@@ -124,11 +124,8 @@ func (s *Station) remember(reply verdict.Reply) {
 
 // allows returns the code of a refusal; empty: the command may be executed.
 func (s *Station) allows(command verdict.Command) (verdict.RefusalCode, string) {
-	if code, detail := s.expired(command.ExpiresAt); code != "" {
+	if code, detail := s.tooLate(command.ExpiresAt); code != "" {
 		return code, detail
-	}
-	if s.stop.Err() != nil {
-		return verdict.RefusedNotReady, "gladd is shutting down"
 	}
 	if command.Verb == verdict.VerbStart { // a continuous one
 		if !s.options.Continuous {
@@ -153,9 +150,13 @@ func (s *Station) forbidden(verb verdict.Verb) string {
 	return forbidden(verb, status, kind)
 }
 
-func (s *Station) expired(at *time.Time) (verdict.RefusalCode, string) {
-	if now := s.options.Wall(); at != nil && now.After(*at) {
-		return verdict.RefusedExpired, fmt.Sprintf("it expired at %s, and it is %s", verdict.Time{Time: *at}, verdict.Time{Time: now})
+// tooLate refuses a command that has expired, or that comes at the daemon's end.
+func (s *Station) tooLate(expiresAt *time.Time) (verdict.RefusalCode, string) {
+	switch now := s.options.Wall(); {
+	case expiresAt != nil && now.After(*expiresAt):
+		return verdict.RefusedExpired, fmt.Sprintf("it expired at %s, and it is %s", verdict.Time{Time: *expiresAt}, verdict.Time{Time: now})
+	case s.stop.Err() != nil:
+		return verdict.RefusedNotReady, "gladd is shutting down"
 	}
 	return "", ""
 }

@@ -91,11 +91,8 @@ func (s *Station) full() bool { return s.outstanding.Load() > int64(s.options.Qu
 
 // decide returns the code of a refusal; empty: the trigger is accepted.
 func (s *Station) decide(start verdict.Start) (verdict.RefusalCode, string) {
-	if code, detail := s.expired(start.ExpiresAt); code != "" {
+	if code, detail := s.tooLate(start.ExpiresAt); code != "" {
 		return code, detail
-	}
-	if s.stop.Err() != nil {
-		return verdict.RefusedNotReady, "gladd is shutting down"
 	}
 	if detail := s.forbidden(verdict.VerbStart); detail != "" {
 		return verdict.RefusedNotReady, detail
