@@ -46,7 +46,7 @@ func TestFaultClock(t *testing.T) {
 			length = 11 * time.Second
 		}
 		time.Sleep(length)
-		eventually(t, "nothing waits for an acknowledgement", func() bool {
+		mestest.Eventually(t, "nothing waits for an acknowledgement", func() bool {
 			_, metrics := panel.get("/metrics")
 			return sum(metrics, "gladd_outbox_length") < 10
 		})

@@ -43,7 +43,7 @@ func TestFaultFullDisk(t *testing.T) {
 		stop := panel.run(l.stations, 20*time.Millisecond)
 		defer stop()
 		time.Sleep(scale(300*time.Millisecond, 2*time.Second)) // a moment, not an event: triggers come meanwhile
-		eventually(t, what, so)
+		mestest.Eventually(t, what, so)
 	}
 	accepted := func() int { total, _ := panel.counts(); return total }
 	for round := range scale(1, 5) {
@@ -71,7 +71,7 @@ func TestFaultFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Nobody triggers now.
-		eventually(t, "ready again", func() bool { status, _ := panel.get("/readyz"); return status == 200 })
+		mestest.Eventually(t, "ready again", func() bool { status, _ := panel.get("/readyz"); return status == 200 })
 		for _, station := range l.stations {
 			listener.Wait(station+"/state", mestest.Last(`"Ready"`))
 		}
@@ -149,17 +149,17 @@ func TestFaultReadOnly(t *testing.T) {
 	p := start(t, config)
 	panel := newPanel(p, nil)
 	stop := panel.run(l.stations, 5*time.Millisecond)
-	eventually(t, "accepted", func() bool { total, _ := panel.counts(); return total > 50 })
+	mestest.Eventually(t, "accepted", func() bool { total, _ := panel.counts(); return total > 50 })
 	stop()
 	// Nothing is under way at the fault itself: an ext4 that is given up may lose
 	// what fdatasync promised at that moment (seen with Linux 6.18, in a program
 	// that does nothing but write and fdatasync).
 	total, _ := panel.counts()
 	mes.WaitDelivered(total)
-	eventually(t, "all noted as delivered", func() bool { _, metrics := panel.get("/metrics"); return sum(metrics, "gladd_outbox_length") == 0 })
+	mestest.Eventually(t, "all noted as delivered", func() bool { _, metrics := panel.get("/metrics"); return sum(metrics, "gladd_outbox_length") == 0 })
 	must(run("mount", "-o", "remount,abort", disk)) // what a fault of the disk does to ext4 (ext4(5))
 	stop = panel.run(l.stations, 5*time.Millisecond)
-	eventually(t, "refused: ledger", func() bool { return panel.refusals("ledger") > 20 })
+	mestest.Eventually(t, "refused: ledger", func() bool { return panel.refusals("ledger") > 20 })
 	stop()
 	if more, _ := panel.counts(); more != total {
 		t.Errorf("%d triggers were accepted that cannot be recorded", more-total)
@@ -188,7 +188,7 @@ func TestFaultReadOnly(t *testing.T) {
 	p = start(t, config)
 	panel.url = p.logged("ready", "web")
 	stop = panel.run(l.stations, 5*time.Millisecond)
-	eventually(t, "accepted again", func() bool { again, _ := panel.counts(); return again > total+20 })
+	mestest.Eventually(t, "accepted again", func() bool { again, _ := panel.counts(); return again > total+20 })
 	stop()
 	panel.checkDelivered(mes)
 	total, byStation := panel.counts()

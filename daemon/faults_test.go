@@ -40,19 +40,6 @@ func unavailable(t *testing.T, format string, arguments ...any) {
 	t.Skipf(format, arguments...)
 }
 
-// eventually asks until it is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	timeout := time.After(mestest.Patience)
-	for !so() {
-		select {
-		case <-timeout:
-			t.Fatalf("%s: it did not come so", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // line is a box of several stations with a model so small that it starts in a
 // tenth of a second and inspects a part in some milliseconds. One of its two
 // pictures is OK.

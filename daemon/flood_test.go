@@ -49,7 +49,7 @@ func TestFaultFlood(t *testing.T) {
 		took := time.Since(began).Seconds()
 		sent += count
 		accepted := 0
-		eventually(t, "every command accepted or refused", func() bool {
+		mestest.Eventually(t, "every command accepted or refused", func() bool {
 			_, metrics := panel.get("/metrics")
 			of := `station="` + flooded + `"`
 			refused, accepted = sum(metrics, "gladd_refusals_total{", of), sum(metrics, "gladd_triggers_total{", of)
@@ -164,7 +164,7 @@ func TestFaultFloodOfRepetitions(t *testing.T) {
 		})
 	}
 	senders.Wait()
-	eventually(t, "the flood is over", func() bool {
+	mestest.Eventually(t, "the flood is over", func() bool {
 		before := len(mes.Replies())
 		mes.Send(topic, "last", `{"command_id":"last"}`)
 		time.Sleep(100 * time.Millisecond) // the limit is one of commands a second

@@ -101,7 +101,7 @@ func (o *outbox) waits(count, unacknowledged, rejected int64) {
 			o.t.Logf("the outbox: %+v", found)
 		}
 	}()
-	eventually(o.t, fmt.Sprintf("%d in the outbox, %d unacknowledged, %d rejected", count, unacknowledged, rejected), func() bool {
+	mestest.Eventually(o.t, fmt.Sprintf("%d in the outbox, %d unacknowledged, %d rejected", count, unacknowledged, rejected), func() bool {
 		var err error
 		found, err = o.ledger.Waiting("")
 		return err == nil && found.Count == count && found.Unacknowledged == unacknowledged && found.Rejected == rejected
@@ -331,7 +331,7 @@ func TestSilentMES(t *testing.T) {
 	if row := firsts(found[slices.Index(found, 1):]); !slices.IsSorted(row) {
 		t.Errorf("want them in order from the first on, found %v", found)
 	}
-	eventually(t, "told", func() bool { return strings.Contains(o.log.text(), "the MES acknowledges verdicts again") })
+	mestest.Eventually(t, "told", func() bool { return strings.Contains(o.log.text(), "the MES acknowledges verdicts again") })
 }
 
 // A verdict that was sent and not acknowledged comes again with a new connection,
@@ -343,7 +343,7 @@ func TestRestartBeforeTheAck(t *testing.T) {
 	o.connect(time.Minute)
 	o.finish("st-01", 3)
 	f.arrivals("st-01", "three", atLeast(3))
-	eventually(t, "noted as sent", func() bool { last, err := o.ledger.LastSent("/p/l/st-01"); return err == nil && last == 3 })
+	mestest.Eventually(t, "noted as sent", func() bool { last, err := o.ledger.LastSent("/p/l/st-01"); return err == nil && last == 3 })
 	o.disconnect()
 	o.finish("st-01", 2)
 	f.answers(accept)
@@ -396,7 +396,7 @@ func TestLongRow(t *testing.T) {
 	o.connect(time.Minute)
 	o.finish("st-01", many)
 	silent.arrivals("st-01", "all", atLeast(many))
-	eventually(t, "noted as sent", func() bool { last, err := o.ledger.LastSent("/p/l/st-01"); return err == nil && last == many })
+	mestest.Eventually(t, "noted as sent", func() bool { last, err := o.ledger.LastSent("/p/l/st-01"); return err == nil && last == many })
 	o.disconnect()
 
 	// Nobody answers: the row ends, and the new one comes all the same.
@@ -462,7 +462,7 @@ func TestBadAcks(t *testing.T) {
 	f.say("st-02", accept("", ids[0]), false)
 	f.say("st-01", accept("", "01UNKNOWN"), false)
 	want := map[string]int64{"retained": 1, "invalid": 16, "elsewhere": 1}
-	eventually(t, "counted", func() bool { return fmt.Sprint(o.client.AcksIgnored()) == fmt.Sprint(want) })
+	mestest.Eventually(t, "counted", func() bool { return fmt.Sprint(o.client.AcksIgnored()) == fmt.Sprint(want) })
 	o.waits(1, 0, 0)
 	if log := o.log.text(); strings.Count(log, "acknowledgement ignored") != 3 {
 		t.Errorf("want each kind told once, found %s", log)

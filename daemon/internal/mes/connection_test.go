@@ -73,7 +73,7 @@ func TestRenewal(t *testing.T) {
 	good := read(t, reached.KeyFile)
 	newCert, newKey := broker.Authority.Issue(mestest.Certificate{})
 	write(t, reached.KeyFile, read(t, newKey))
-	eventually(t, "warning", func() bool { return strings.Contains(b.log.text(), "cannot be used") })
+	mestest.Eventually(t, "warning", func() bool { return strings.Contains(b.log.text(), "cannot be used") })
 	want := "the files of the connection to the broker have changed and cannot be used; the connection stays as it is"
 	if log = b.log.text(); !strings.Contains(log, want) || !strings.Contains(log, "mqtt.cert_file "+reached.CertFile+", mqtt.key_file "+reached.KeyFile+": tls: private key does not match public key") {
 		t.Errorf("found log %s", log)
@@ -125,7 +125,7 @@ func TestOwnCertificateExpires(t *testing.T) {
 			_, reached := startMutual(t, test.own)
 			b := newBox(t, reached)
 			var found mes.Connection
-			eventually(t, "a connection or none", func() bool {
+			mestest.Eventually(t, "a connection or none", func() bool {
 				found = b.client.Connection()
 				return found.Connected || found.Class != nil && *found.Class == mes.ClassCertificateRejected
 			})
@@ -150,7 +150,7 @@ func TestTwoBoxesOfOneName(t *testing.T) {
 	for i, b := range boxes {
 		want := fmt.Sprintf(`another gladd, with the ledger %q, uses the name of this box, box-1, and its client id "gladd-p-l-box-1"; `+
 			`they throw each other out: give every box a name of its own (key box)`, boxes[1-i].ledger.ID())
-		eventually(t, "the other box", func() bool {
+		mestest.Eventually(t, "the other box", func() bool {
 			found := b.client.Connection()
 			return found.Class != nil && *found.Class == mes.ClassClientIDTaken && *found.Reason == want
 		})
@@ -198,7 +198,7 @@ func TestNobodyElse(t *testing.T) {
 	defer again.Close()
 	waitConnected(t, again)
 	broker.Kill()
-	eventually(t, "the connection's end", func() bool { connected, _ := again.Connected(); return !connected })
+	mestest.Eventually(t, "the connection's end", func() bool { connected, _ := again.Connected(); return !connected })
 	broker.Start()
 	waitConnected(t, again)
 	if found := again.Connection(); found.Class != nil {
@@ -266,6 +266,12 @@ type forbiddingBroker struct {
 func (s *forbiddingBroker) start(t *testing.T) mes.Broker {
 	t.Helper()
 	s.connects = make(chan *packets.ConnectPacket, 100)
+	return mes.Broker{URL: "mqtt://" + serve(t, s.serve).String()}
+}
+
+// serve has a function serve every connection.
+func serve(t *testing.T, connected func(net.Conn)) net.Addr {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -277,10 +283,10 @@ func (s *forbiddingBroker) start(t *testing.T) mes.Broker {
 			if err != nil {
 				return
 			}
-			go s.serve(connection)
+			go connected(connection)
 		}
 	}()
-	return mes.Broker{URL: "mqtt://" + listener.Addr().String()}
+	return listener.Addr()
 }
 
 func (s *forbiddingBroker) serve(connection net.Conn) {

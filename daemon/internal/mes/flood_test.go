@@ -36,7 +36,7 @@ func TestFlood(t *testing.T) {
 			t.Fatal(token.Error())
 		}
 	}
-	eventually(t, "an end of every command", func() bool {
+	mestest.Eventually(t, "an end of every command", func() bool {
 		counters, err := b.ledger.Counters(b.station.Source())
 		all := counters.Accepted
 		for _, count := range counters.Refusals {
@@ -81,7 +81,7 @@ func TestRepeatInAFlood(t *testing.T) {
 	// Behind the flood, by a verb that it does not keep out.
 	listener.Send(topic+"cmd/stop", `{"command_id":"c-2"}`, false)
 	listener.Wait("cmd/stop/reply", mestest.Count(1))
-	eventually(t, "replies to the flood", func() bool { return len(listener.Messages("cmd/start/reply")) > 50 })
+	mestest.Eventually(t, "replies to the flood", func() bool { return len(listener.Messages("cmd/start/reply")) > 50 })
 	for _, message := range listener.Messages("cmd/start/reply") {
 		if reply := message.JSON(t); reply["command_id"] == "c-1" && reply["accepted"] != true {
 			t.Fatalf("found %s", message.Payload)

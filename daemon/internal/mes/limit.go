@@ -65,7 +65,7 @@ func (c *Client) admit(station, verb string, payload []byte) bool {
 // refusal is counted. Those few that get a reply are settled like any other: the
 // reply is kept by the command's id, or it is the first reply to that.
 func (c *Client) refuseAtOnce(station, verb string, payload []byte, code verdict.RefusalCode, detail string) {
-	source := "/" + c.options.Site + "/" + c.options.Line + "/" + station
+	source := c.topics.source(station)
 	limit := c.limits[station]
 	if count := limit.tell(); count > 0 {
 		c.options.Log.Warn("commands were refused at once", "station", station, "count", count, "reason", code, "detail", detail)

@@ -375,28 +375,15 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// eventually asks until it is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	timeout := time.After(mestest.Patience)
-	for !so() {
-		select {
-		case <-timeout:
-			t.Fatalf("%s: it did not come so", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 func waitConnected(t *testing.T, client *mes.Client) {
 	t.Helper()
-	eventually(t, "connected", func() bool { connected, _ := client.Connected(); return connected })
+	mestest.Eventually(t, "connected", func() bool { connected, _ := client.Connected(); return connected })
 }
 
 func waitProblem(t *testing.T, client *mes.Client, text string) {
 	t.Helper()
 	problem := ""
-	eventually(t, "problem "+text, func() bool {
+	mestest.Eventually(t, "problem "+text, func() bool {
 		if _, err := client.Connected(); err != nil {
 			problem = err.Error()
 		}
@@ -406,7 +393,7 @@ func waitProblem(t *testing.T, client *mes.Client, text string) {
 
 func waitEmpty(t *testing.T, l *ledger.Ledger) {
 	t.Helper()
-	eventually(t, "empty outbox", func() bool {
+	mestest.Eventually(t, "empty outbox", func() bool {
 		waiting, err := l.Waiting("")
 		return err == nil && waiting.Count == 0
 	})

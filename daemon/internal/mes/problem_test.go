@@ -20,7 +20,7 @@ import (
 func waitClass(t *testing.T, client *mes.Client, class mes.Class) *mes.Problem {
 	t.Helper()
 	var problem *mes.Problem
-	eventually(t, "class "+string(class), func() bool {
+	mestest.Eventually(t, "class "+string(class), func() bool {
 		_, err := client.Connected()
 		return errors.As(err, &problem) && problem.Class == class
 	})
@@ -189,7 +189,7 @@ func TestProblems(t *testing.T) {
 				!strings.HasPrefix(*connection.Reason, problem.Text) {
 				t.Errorf("found %+v, %s", connection, *connection.Reason)
 			}
-			eventually(t, "a line in the log", func() bool { return strings.Contains(b.log.text(), "class="+string(test.class)) })
+			mestest.Eventually(t, "a line in the log", func() bool { return strings.Contains(b.log.text(), "class="+string(test.class)) })
 			if log := b.log.text(); strings.Count(log, "no connection to the broker") > 1 || strings.Contains(log, "horse") {
 				t.Errorf("found log %s", log)
 			}
@@ -226,21 +226,10 @@ func nameServer(t *testing.T, code byte) *net.Resolver {
 // answering answers whatever comes, and ends the connection.
 func answering(t *testing.T, answer string) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() }) //nolint:errcheck // the test is over
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connection.Read(make([]byte, 4096)) //nolint:errcheck // whatever it is
-			io.WriteString(connection, answer)  //nolint:errcheck // the same
-			connection.Close()                  //nolint:errcheck // the same
-		}
-	}()
-	return fmt.Sprintf("localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+	at := serve(t, func(connection net.Conn) {
+		connection.Read(make([]byte, 4096)) //nolint:errcheck // whatever it is
+		io.WriteString(connection, answer)  //nolint:errcheck // the same
+		connection.Close()                  //nolint:errcheck // the same
+	})
+	return fmt.Sprintf("localhost:%d", at.(*net.TCPAddr).Port)
 }

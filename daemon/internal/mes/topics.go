@@ -8,11 +8,12 @@ const root = "insp/v1"
 // topics names the topics of a box.
 type topics struct{ site, line, box string }
 
-func (t topics) prefix() string { return root + "/" + t.site + "/" + t.line + "/" }
+// source is the origin of a station's verdicts; its topics begin with it.
+func (t topics) source(name string) string { return "/" + t.site + "/" + t.line + "/" + name }
 
-func (t topics) status() string { return t.prefix() + "_box/" + t.box + "/status" }
+func (t topics) status() string { return root + t.source("_box") + "/" + t.box + "/status" }
 
-func (t topics) station(name, leaf string) string { return t.prefix() + name + "/" + leaf }
+func (t topics) station(name, leaf string) string { return root + t.source(name) + "/" + leaf }
 
 // commands of a station, of whatever verb.
 func (t topics) commands(name string) string { return t.station(name, "cmd/+") }

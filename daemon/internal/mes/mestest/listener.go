@@ -49,6 +49,19 @@ var listeners atomic.Int64
 // Patience is how long a test waits for what must come.
 const Patience = 40 * time.Second
 
+// Eventually asks until it is so.
+func Eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	timeout := time.After(Patience)
+	for !so() {
+		select {
+		case <-timeout:
+			t.Fatalf("%s: it did not come so", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // Listen connects to a broker and subscribes to everything.
 func Listen(t testing.TB, url string) *Listener {
 	t.Helper()
