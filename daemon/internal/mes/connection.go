@@ -51,7 +51,7 @@ func (n *connection) begin(ctx context.Context) error {
 		filters[c.topics.commands(station.Name())] = qos
 	}
 	if len(filters) > 0 {
-		refused, err := n.subscribe(ctx, filters, c.receive) //nolint:contextcheck // a command may outlive its connection
+		refused, err := n.subscribe(ctx, filters, c.receive)
 		if err != nil {
 			return fmt.Errorf("subscribe to commands: %w", err)
 		}
