@@ -46,6 +46,8 @@ func unavailable(t *testing.T, format string, arguments ...any) {
 type line struct {
 	*site
 	stations []string
+	recipe   string
+	pictures string // the stations' folder
 
 	ledger   string        // path
 	images   string        // path
@@ -58,7 +60,8 @@ type line struct {
 
 func newLine(t *testing.T, broker string, stations int) *line {
 	t.Helper()
-	l := &line{site: &site{t: t, dir: t.TempDir(), broker: broker}, keep: "all", age: 2160 * time.Hour, deadline: 20 * time.Second, queue: 16}
+	l := &line{site: &site{t: t, dir: t.TempDir(), broker: broker}, keep: "all", age: 2160 * time.Hour, deadline: 20 * time.Second, queue: 16,
+		recipe: "bundle: bundle, class: left, mode: exact", pictures: "pictures"}
 	l.ledger, l.images = filepath.Join(l.dir, "ledger.db"), filepath.Join(l.dir, "images")
 	for i := range stations {
 		l.stations = append(l.stations, fmt.Sprintf("st-%02d", i+1))
@@ -79,6 +82,19 @@ calibrations:
 	return l
 }
 
+// newPlates is a line of one station with the demo's model, which takes as long
+// for a part as models do.
+func newPlates(t *testing.T, broker string) *line {
+	t.Helper()
+	l := newLine(t, broker, 1)
+	pictures := filepath.Join(l.dir, "plates")
+	if code, _, stderr := gladd(t, "line", "--out", pictures, "--train", "0", "--good", "4", "--defective", "0"); code != 0 {
+		t.Fatal(stderr)
+	}
+	l.recipe, l.pictures = fmt.Sprintf("bundle: %q, mode: exact", enginetest.Path(t, "bundles/demo")), filepath.Join(pictures, "test", "good")
+	return l
+}
+
 // write writes the configuration and returns its path.
 func (l *line) write() string {
 	l.t.Helper()
@@ -90,11 +106,11 @@ mqtt: {url: %q%s}
 web: {listen: "127.0.0.1:0"}
 gpu: {monitor: none}
 engines: {threads: 1}
-recipes: {r: {bundle: bundle, class: left, mode: exact}}
+recipes: {r: {%s}}
 stations:
-`, l.ledger, l.age, l.images, l.keep, l.broker, l.mqtt)
+`, l.ledger, l.age, l.images, l.keep, l.broker, l.mqtt, l.recipe)
 	for _, station := range l.stations {
-		text += fmt.Sprintf("  - {name: %s, recipe: r, camera: {source: \"folder:pictures?loop=true\"}, deadline: %s, queue: %d}\n", station, l.deadline, l.queue)
+		text += fmt.Sprintf("  - {name: %s, recipe: r, camera: {source: \"folder:%s?loop=true\"}, deadline: %s, queue: %d}\n", station, l.pictures, l.deadline, l.queue)
 	}
 	path := filepath.Join(l.dir, "gladd.yaml")
 	enginetest.WriteFile(l.t, path, []byte(text))

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,49 +13,68 @@ import (
 )
 
 // A network that is gone for half a minute costs nothing: no verdict, no order,
-// no memory, and no inspection takes longer.
+// no memory, and no inspection takes longer. Times are those of another box,
+// with a model of ordinary size: a part of the first one's takes two
+// milliseconds, and a processor that rests more, as there is less to send, wakes
+// up for it a quarter of one later.
 func TestFaultPartition(t *testing.T) {
 	n := newNetwork(t)
-	broker := mestest.StartDurable(t, "listener 1883 "+n.broker)
-	l := newLine(t, "mqtt://"+n.broker+":1883", 4)
-	l.keep, l.mqtt = "none", ", allow_plaintext: true, require_ack: true"
-	partition := &partition{
-		t: t, network: n, mes: mestest.NewMES(t, broker.URL(), mestest.MESOptions{Acknowledge: true}), process: n.start(l.write()),
-		length: scale(2*time.Second, 30*time.Second),
+	partition := &partition{t: t, network: n, length: scale(2*time.Second, 30*time.Second)}
+	many := partition.box(newLine(t, "mqtt://"+n.broker+":1883", 4), 50*time.Millisecond)
+	plates := many
+	if long() {
+		plates = partition.box(newPlates(t, "mqtt://"+n.broker+":1884"), 2*time.Second)
 	}
-	p := partition.process
-	partition.session = partition.mes.WaitOnline(0)
-	partition.panel = newPanel(p, n.dial)
-	stop := partition.panel.run(l.stations, 50*time.Millisecond)
 	early, late := partition.run(0)
-	slower := partition.slower(0)
-	if slower { // two rounds seldom err in the same way
+	slower := plates.slower(0)
+	if slower && long() { // two rounds seldom err in the same way
 		partition.run(1)
-		slower = partition.slower(1)
-	}
-	if slower && long() {
-		t.Error("inspections take longer while the network is gone")
+		if plates.slower(1) {
+			t.Error("inspections take longer while the network is gone")
+		}
 	}
 	early.checkFlat(t, late)
-	stop()
-	partition.panel.checkDelivered(partition.mes)
-	total, accepted := partition.panel.counts()
-	t.Logf("%d verdicts; refused %v; %v, later %v", total, partition.panel.refused, early, late)
-	if code := p.end(); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.errors())
+	for _, box := range partition.boxes {
+		box.end()
 	}
-	l.checkLedger(accepted)
+	t.Logf("memory: %v, later %v", early, late)
 }
 
 // partition is a run during which the network goes and comes.
 type partition struct {
 	t       *testing.T
 	network *network
+	boxes   []*cutBox
+	length  time.Duration
+}
+
+// cutBox is a gladd in the network, with a broker, an MES and triggers of its own.
+type cutBox struct {
+	t       *testing.T
+	line    *line
+	mes     *mestest.MES
 	process *process
 	panel   *panel
-	mes     *mestest.MES
-	session int64         // that the box was online in
-	length  time.Duration // of a partition
+	stop    func() // of the triggers
+	session int64  // that it was online in
+}
+
+// box starts one, with a trigger every so often. The broker listens where the
+// line's address says.
+func (p *partition) box(l *line, every time.Duration) *cutBox {
+	p.t.Helper()
+	listener := strings.TrimPrefix(l.broker, "mqtt://")
+	host, port, _ := strings.Cut(listener, ":")
+	broker := mestest.StartDurable(p.t, "listener "+port+" "+host)
+	l.keep, l.mqtt = "none", ", allow_plaintext: true, require_ack: true"
+	b := &cutBox{
+		t: p.t, line: l, mes: mestest.NewMES(p.t, broker.URL(), mestest.MESOptions{Acknowledge: true}), process: p.network.start(l.write()),
+	}
+	b.session = b.mes.WaitOnline(0)
+	b.panel = newPanel(b.process, p.network.dial)
+	b.stop = b.panel.run(l.stations, every)
+	p.boxes = append(p.boxes, b)
+	return b
 }
 
 // The phases of a round: connected, cut off, connected and so on, as long
@@ -65,52 +85,73 @@ const (
 )
 
 // run is one round: the far end of the cable goes down, so that packets vanish;
-// later the box's own, so that nothing can be sent.
+// later the box's own, so that nothing can be sent. It returns what the first
+// box held.
 func (p *partition) run(round int) (early, late footprint) {
 	// Phases, not events, are waited for: inspections go on meanwhile.
 	phase := func(number int, length time.Duration) {
-		p.panel.phase.Store(int64(round*phases + number))
+		set := func(phase int) {
+			for _, box := range p.boxes {
+				box.panel.phase.Store(int64(phase))
+			}
+		}
+		set(round*phases + number)
 		time.Sleep(length)
-		p.panel.phase.Store(neither)
+		set(neither)
 	}
 	phase(0, p.length/2)
-	early = footprintOf(p.process)
+	early = footprintOf(p.boxes[0].process)
 	for i, atTheBox := range []bool{false, true} {
 		cut := time.Now()
 		p.network.cut(atTheBox)
 		phase(2*i+1, p.length)
 		mended := time.Now()
 		p.network.mend(atTheBox)
-		if long() { // a short cut need not be noticed
-			noticed := p.process.loggedAfter("no connection to the broker; verdicts wait in the ledger", cut)
-			p.session = p.mes.WaitOnline(p.session)
-			p.t.Logf("cut at the box: %t; noticed after %.1f s; online again %.1f s after the cable was mended",
-				atTheBox, noticed.Sub(cut).Seconds(), time.Since(mended).Seconds())
+		for _, box := range p.boxes {
+			if long() { // a short cut need not be noticed
+				noticed := box.process.loggedAfter("no connection to the broker; verdicts wait in the ledger", cut)
+				box.session = box.mes.WaitOnline(box.session)
+				p.t.Logf("cut at the box: %t; noticed after %.1f s; online again %.1f s after the cable was mended",
+					atTheBox, noticed.Sub(cut).Seconds(), time.Since(mended).Seconds())
+			}
+			total, _ := box.panel.counts()
+			box.mes.WaitFor("what waited", func() bool { different, _ := box.mes.Different(); return different >= total })
 		}
-		total, _ := p.panel.counts()
-		p.mes.WaitFor("what waited", func() bool { different, _ := p.mes.Different(); return different >= total })
 		phase(2*i+2, p.length/time.Duration(1+i))
 	}
-	return early, footprintOf(p.process)
+	return early, footprintOf(p.boxes[0].process)
+}
+
+// end ends the triggers, then the box, and looks whether anything is lost.
+func (b *cutBox) end() {
+	b.t.Helper()
+	b.stop()
+	b.panel.checkDelivered(b.mes)
+	total, accepted := b.panel.counts()
+	b.t.Logf("%d verdicts; refused %v", total, b.panel.refused)
+	if code := b.process.end(); code != 0 {
+		b.t.Errorf("exit code %d:\n%s", code, b.process.errors())
+	}
+	b.line.checkLedger(accepted)
 }
 
 // slower says whether inspections clearly took more than 5 % longer in a round
 // while it was cut off.
-func (p *partition) slower(round int) bool {
-	p.t.Helper()
+func (b *cutBox) slower(round int) bool {
+	b.t.Helper()
 	latencies := map[bool][]sample{}
-	for i := range 4 {
-		for _, message := range p.mes.Verdicts(fmt.Sprintf("st-%02d", i+1)) {
-			record := message.JSON(p.t)["data"].(map[string]any)
+	for _, station := range b.line.stations {
+		for _, message := range b.mes.Verdicts(station) {
+			record := message.JSON(b.t)["data"].(map[string]any)
 			phase := int(record["context"].(map[string]any)["phase"].(float64))
 			if phase/phases == round && phase != neither {
 				cut := phase%phases%2 == 1
-				latencies[cut] = append(latencies[cut], sampleOf(p.t, record))
+				latencies[cut] = append(latencies[cut], sampleOf(b.t, record))
 			}
 		}
 	}
 	ratio, low, high := compareMedians(latencies[false], latencies[true])
-	p.t.Logf("an inspection takes %.3f times as long while it is cut off (95 %%: %.3f to %.3f; medians of %d and %d)",
+	b.t.Logf("an inspection takes %.3f times as long while it is cut off (95 %%: %.3f to %.3f; medians of %d and %d)",
 		ratio, low, high, len(latencies[true]), len(latencies[false]))
 	return low > 1.05
 }
