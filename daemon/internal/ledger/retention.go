@@ -9,43 +9,90 @@ import (
 	"time"
 )
 
-// maxJump is how far the wall clock may be set while old records are removed.
-const maxJump = time.Hour
+// When the wall clock is not trusted, and how long.
+const (
+	maxJump = time.Hour      // how far it may be set while gladd runs
+	maxGap  = 24 * time.Hour // how far it may be ahead, at the start, of when it was trusted last
+	doubted = 4 * time.Hour  // how long it must go on evenly to be trusted again
+)
+
+// trustedClock is the key of the time at which the wall clock was trusted last.
+const trustedClock = "clock_trusted"
 
 // Retention removes what is older than it is kept. It trusts the wall clock as
-// long as that goes on as the monotonic clock does: one that was set would have
-// records removed that are young.
+// long as that goes on where it was, and as the monotonic clock does: one that
+// is wrong would have records removed that are young. One that is right must not
+// be doubted forever, or the disk would fill.
 type Retention struct {
 	images  *Images
 	keep    time.Duration
 	wall    func() time.Time
-	began   time.Time
-	elapsed func() time.Duration // since began, by the monotonic clock
-	jumped  error
+	elapsed func() time.Duration // by the monotonic clock
+
+	base  time.Time     // by the wall clock, which has gone on evenly since
+	since time.Duration // elapsed then
+	doubt error         // why the clock is not trusted; nil: it is
+	noted time.Time     // what is kept of trustedClock
 }
 
 // NewRetention keeps a ledger's records and pictures for a time.
 func NewRetention(images *Images, keep time.Duration) *Retention {
 	began := time.Now()
 	return &Retention{
-		images: images, keep: keep, wall: time.Now, began: began,
+		images: images, keep: keep, wall: time.Now,
 		elapsed: func() time.Duration { return time.Since(began) },
 	}
 }
 
-// Prune removes what is too old, in small steps. After the wall clock was set by
-// more than an hour it removes nothing, and says so.
+// Prune removes what is too old, in small steps. While the wall clock is not
+// trusted it removes nothing, and says so.
 func (r *Retention) Prune(ctx context.Context) error {
-	now := r.wall()
-	// Round takes the monotonic reading away.
-	by := now.Round(0).Sub(r.began.Round(0)) - r.elapsed()
-	if r.jumped == nil && by.Abs() > maxJump {
-		r.jumped = fmt.Errorf("the clock was set by %s while gladd ran; nothing is removed for its age until the next start", by.Round(time.Second))
+	now, ran := r.wall().Round(0), r.elapsed() // Round takes the monotonic reading away
+	if r.base.IsZero() {
+		r.base, r.since = now, ran
+		if err := r.compare(now); err != nil {
+			return err
+		}
 	}
-	if r.jumped != nil {
-		return r.jumped
+	if by := now.Sub(r.base) - (ran - r.since); by.Abs() > maxJump {
+		r.base, r.since = now, ran
+		r.doubt = fmt.Errorf("the clock was set by %s while gladd ran", by.Round(time.Second))
+	}
+	if r.doubt != nil && ran-r.since < doubted {
+		return fmt.Errorf("%w; nothing is removed for its age until the clock has gone on evenly for %.0f hours", r.doubt, doubted.Hours())
+	}
+	r.doubt = nil
+	if err := r.trust(now); err != nil {
+		return err
 	}
 	return r.images.PruneRecords(ctx, now.Add(-r.keep))
+}
+
+// compare doubts a clock that is far ahead of what it was in earlier runs.
+func (r *Retention) compare(now time.Time) error {
+	kept, err := r.images.ledger.Kept(trustedClock)
+	if err != nil || kept == "" {
+		return err
+	}
+	if r.noted, err = time.Parse(time.RFC3339, kept); err != nil {
+		return fmt.Errorf("ledger: %s: %w", trustedClock, err)
+	}
+	if ahead := now.Sub(r.noted); ahead > maxGap {
+		r.doubt = fmt.Errorf("by the clock gladd did not run for %s", ahead.Round(time.Hour))
+	}
+	return nil
+}
+
+// trust keeps when the clock was trusted last, now and then.
+func (r *Retention) trust(now time.Time) error {
+	if now.Sub(r.noted).Abs() < maxJump {
+		return nil
+	}
+	if err := r.images.ledger.Keep(trustedClock, now.UTC().Format(time.RFC3339)); err != nil {
+		return err
+	}
+	r.noted = now
+	return nil
 }
 
 // PruneRecords removes what was finished before a time, in small steps: pictures,

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -97,25 +96,34 @@ func TestRetentionYields(t *testing.T) {
 }
 
 func TestClockJumps(t *testing.T) {
+	const day = 24 * time.Hour
 	for name, test := range map[string]struct {
-		jump  time.Duration
-		wrong bool
+		jump    time.Duration
+		running bool // it is set while gladd runs, not before it is started again
+		want    string
 	}{
-		"none":                 {0, false},
-		"half an hour ahead":   {30 * time.Minute, false},
-		"half an hour back":    {-30 * time.Minute, false},
-		"two hours ahead":      {2 * time.Hour, true},
-		"two hours back":       {-2 * time.Hour, true},
-		"a hundred days ahead": {100 * 24 * time.Hour, true},
+		"none":                              {0, true, ""},
+		"half an hour ahead":                {30 * time.Minute, true, ""},
+		"half an hour back":                 {-30 * time.Minute, true, ""},
+		"two hours ahead":                   {2 * time.Hour, true, "the clock was set by 2h0m0s while gladd ran"},
+		"two hours back":                    {-2 * time.Hour, true, "the clock was set by -2h0m0s while gladd ran"},
+		"a hundred days ahead":              {100 * day, true, "the clock was set by 2400h0m0s while gladd ran"},
+		"some hours ahead, between two":     {20 * time.Hour, false, ""},
+		"a hundred days ahead, between two": {100 * day, false, "by the clock gladd did not run for 2400h0m0s"},
+		"a hundred days back, between two":  {-100 * day, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger(t)
-			retention := NewRetention(NewImages(l, t.TempDir(), 1<<30), 90*24*time.Hour)
-			ran, jump := 10*time.Minute, time.Duration(0)
-			retention.elapsed = func() time.Duration { return ran }
-			retention.wall = func() time.Time { return retention.began.Add(ran + jump) }
+			began, ran, jump := time.Now(), 10*time.Minute, time.Duration(0)
+			start := func() *Retention {
+				retention := NewRetention(NewImages(l, t.TempDir(), 1<<30), 90*day)
+				retention.elapsed = func() time.Duration { return ran }
+				retention.wall = func() time.Time { return began.Add(ran + jump) }
+				return retention
+			}
+			retention := start()
 			old := begin(t, l, "c-old")
-			old.Times.Finished = verdict.Time{Time: time.Now().Add(-89 * 24 * time.Hour)}
+			old.Times.Finished = verdict.Time{Time: began.Add(-88 * day)}
 			if err := l.Finish(source, old, time.Time{}, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -125,27 +133,41 @@ func TestClockJumps(t *testing.T) {
 			if err := retention.Prune(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			check := func(want string, records int) {
+				t.Helper()
+				err := retention.Prune(t.Context())
+				switch {
+				case want == "" && err != nil:
+					t.Error(err)
+				case want != "":
+					want += "; nothing is removed for its age until the clock has gone on evenly for 4 hours"
+					if err == nil || err.Error() != want {
+						t.Errorf("want  %s\nfound %v", want, err)
+					}
+				}
+				if found := countRows(t, l, "results"); found != records {
+					t.Errorf("want %d records, found %d", records, found)
+				}
+			}
 			jump = test.jump
-			err := retention.Prune(t.Context())
-			if (err != nil) != test.wrong {
-				t.Fatalf("want %t, found %v", test.wrong, err)
+			if !test.running {
+				retention = start()
 			}
-			if test.wrong {
-				if want := fmt.Sprintf("the clock was set by %s while gladd ran; nothing is removed for its age until the next start", test.jump); err.Error() != want {
-					t.Errorf("want  %s\nfound %v", want, err)
-				}
-				jump, ran = 0, 100*24*time.Hour // set right again, and the record is old now
-				if again := retention.Prune(t.Context()); again == nil || again.Error() != err.Error() {
-					t.Errorf("want the same again, found %v", again)
-				}
+			check(test.want, 1)
+			ran += doubted - time.Minute
+			check(test.want, 1)
+			if test.want != "" && !test.running { // another start changes nothing
+				retention = start()
+				check("by the clock gladd did not run for 2404h0m0s", 1)
 			}
-			if found := countRows(t, l, "results"); found != 1 {
-				t.Errorf("want it kept, found %d", found)
+			ran += doubted
+			if gone := jump > day; gone {
+				check("", 0) // a clock that goes on for hours is believed
+				return
 			}
-			ran = 100 * 24 * time.Hour
-			if err := retention.Prune(t.Context()); err == nil && countRows(t, l, "results") != 0 {
-				t.Error("it is old now")
-			}
+			check("", 1)
+			ran += 3*day - jump
+			check("", 0)
 		})
 	}
 }
