@@ -281,7 +281,7 @@ func (p *process) loggedAfter(message string, after time.Time) time.Time {
 // get asks the daemon over HTTP.
 func (p *process) get(method, path, body string) (status int, content string) {
 	p.t.Helper()
-	request, err := http.NewRequest(method, p.logged("ready", "web")+path, strings.NewReader(body))
+	request, err := http.NewRequest(method, p.logged("starting", "web")+path, strings.NewReader(body))
 	if err != nil {
 		p.t.Fatal(err)
 	}

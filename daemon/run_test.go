@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -169,6 +171,45 @@ func TestHTTP(t *testing.T) {
 	}
 	if strings.Contains(metrics, "gladd_gpu_") {
 		t.Error("what cannot be read is absent")
+	}
+}
+
+// While it starts it says what it is doing, and takes no commands.
+func TestHTTPWhileStarting(t *testing.T) {
+	s := newSite(t, "")
+	calibrations := filepath.Join(s.dir, "bundle", engines.CalibrationsFile)
+	content := enginetest.ReadFile(t, calibrations)
+	if err := errors.Join(os.Remove(calibrations), syscall.Mkfifo(calibrations, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, []string{"run", "--config", s.config(oneStation)})
+	writer, err := os.OpenFile(calibrations, os.O_WRONLY, 0) // when gladd has opened it, and waits for its content
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		method, path string
+		status       int
+		want         string
+	}{
+		"alive":     {"GET", "/healthz", 200, `"starting":"recipe r is opened and tried"`},
+		"not ready": {"GET", "/readyz", 503, `{"ready":false,"reasons":["gladd is starting: recipe r is opened and tried"]}`},
+		"a command": {"POST", "/api/v1/stations/st-01/start", 503, `{"error":"gladd is starting: recipe r is opened and tried"}`},
+		"metrics":   {"GET", "/metrics", 503, "gladd is starting"},
+	} {
+		if status, content := p.get(test.method, test.path, ""); status != test.status || !strings.Contains(content, test.want) {
+			t.Errorf("%s: want %d with %s, found %d, %s", name, test.status, test.want, status, content)
+		}
+	}
+	if _, err := writer.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.waitState("READY=1")
+	if status, content := p.get("POST", "/api/v1/stations/st-01/start?wait=true", ""); status != 200 {
+		t.Errorf("found %d, %s", status, content)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gladd/configs"
@@ -68,8 +69,9 @@ type daemon struct {
 	mes      *mes.Client
 	report   *report
 	triggers sync.WaitGroup
-	ready    chan struct{} // closed once the stations take triggers
-	lost     chan error    // has what ended a GPU's use for this process
+	starting atomic.Pointer[string] // what is being done before that
+	ready    chan struct{}          // closed once the stations take triggers
+	lost     chan error             // has what ended a GPU's use for this process
 }
 
 // Run is the daemon, from its start to the end of ctx.
@@ -102,6 +104,10 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if d.ledger, err = d.openLedger(ctx); err != nil {
 		return FaultError{err}
 	}
+	d.starting.Store(new("what an earlier run left is looked after"))
+	if err := d.openWeb(); err != nil {
+		return FaultError{err}
+	}
 	d.images = ledger.NewImages(d.ledger, d.config.Ledger.Images.Dir, int64(d.config.Ledger.Images.MaxBytes))
 	d.images.KeepFree(int64(d.config.Ledger.MinFree))
 	if err := d.images.Prune(ctx); err != nil { // what follows needs room
@@ -124,14 +130,16 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err := d.openMES(); err != nil {
 		return FaultError{err}
 	}
-	if err := d.openWeb(); err != nil {
-		return FaultError{err}
-	}
 	d.parts.Run()
 	for _, each := range d.stations {
 		each.Run() //nolint:contextcheck // it ends by Stop, not with ctx
 	}
 	close(d.ready)
+	stations := make([]web.Station, len(d.stations))
+	for i, each := range d.stations {
+		stations[i] = each
+	}
+	d.web.Open(stations, d.metrics)
 	d.mes.Run(context.WithoutCancel(ctx)) // it outlives ctx to send what is left
 	d.log.Info("ready", "stations", len(d.stations), "seconds", time.Since(began).Round(time.Millisecond).Seconds(), "web", "http://"+d.web.Address())
 	return nil
@@ -144,18 +152,10 @@ func (d *daemon) openWeb() (err error) {
 			return fmt.Errorf("web token: %w", err)
 		}
 	}
-	options := web.Options{
-		Listen:  d.config.Web.Listen,
-		Token:   token,
-		Ready:   d.notReady,
-		Health:  d.health,
-		Metrics: d.metrics,
-		Log:     d.log,
+	d.web, err = web.Start(web.Options{Listen: d.config.Web.Listen, Token: token, Ready: d.notReady, Health: d.health, Log: d.log})
+	if err == nil {
+		d.log.Info("starting", "web", "http://"+d.web.Address())
 	}
-	for _, each := range d.stations {
-		options.Stations = append(options.Stations, each)
-	}
-	d.web, err = web.Start(options)
 	return err
 }
 

@@ -27,7 +27,7 @@ func (d *daemon) isReady() bool {
 // notReady says why the daemon cannot inspect; empty: it can.
 func (d *daemon) notReady() []string {
 	if !d.isReady() {
-		return []string{"gladd is starting"}
+		return []string{"gladd is starting: " + *d.starting.Load()}
 	}
 	var reasons []string
 	for _, each := range d.stations {
@@ -49,6 +49,13 @@ func inspects(status station.Status) bool {
 
 // health describes the daemon for /healthz.
 func (d *daemon) health() any {
+	if !d.isReady() {
+		return struct {
+			Alive    bool   `json:"alive"`
+			Software string `json:"software"`
+			Starting string `json:"starting"`
+		}{true, d.options.Software, *d.starting.Load()}
+	}
 	return struct {
 		Alive    bool           `json:"alive"`
 		Software string         `json:"software"`

@@ -34,16 +34,17 @@ func (n *notifier) stopping() { n.send(systemd.SdNotifyStopping) }
 
 // building returns what tells systemd how far TensorRT is with the engines that
 // are missing, and that this takes its time: a start that nobody hears of ends at
-// TimeoutStartSec.
-func (n *notifier) building() func(tensorrt.Progress) {
+// TimeoutStartSec. Others hear of it by a function.
+func (n *notifier) building(tell func(words string)) func(tensorrt.Progress) {
 	var told time.Time
 	return func(built tensorrt.Progress) {
 		if time.Since(told) < statusEvery {
 			return
 		}
 		told = time.Now()
-		n.send(fmt.Sprintf("STATUS=building engines: %s, %d of %d done, %.0f %% of this one\nEXTEND_TIMEOUT_USEC=%d",
-			built.Network, built.Done, built.Count, 100*built.Share, longestSilence.Microseconds()))
+		words := fmt.Sprintf("building engines: %s, %d of %d done, %.0f %% of this one", built.Network, built.Done, built.Count, 100*built.Share)
+		tell(words)
+		n.send(fmt.Sprintf("STATUS=%s\nEXTEND_TIMEOUT_USEC=%d", words, longestSilence.Microseconds()))
 	}
 }
 

@@ -23,7 +23,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 			Library:     d.config.Engines.TensorRTLibrary,
 			CUDALibrary: d.options.CUDALibrary,
 			CacheDir:    d.config.Engines.CacheDir,
-			Progress:    d.notify.building(),
+			Progress:    d.notify.building(func(words string) { d.starting.Store(&words) }),
 		},
 		OnLost: d.gpuLost,
 	}, d.log)
@@ -51,6 +51,7 @@ func (d *daemon) openStations(ctx context.Context) error {
 		name := memories[i].Recipe
 		recipe, tried := models[name]
 		if !tried && name != "" {
+			d.starting.Store(new(fmt.Sprintf("recipe %s is opened and tried", name)))
 			if recipe.model, recipe.err = d.recipes.open(ctx, name); recipe.err == nil {
 				recipe.model = share(recipe.model, users[name])
 			}

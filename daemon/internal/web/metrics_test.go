@@ -36,11 +36,12 @@ func TestMetrics(t *testing.T) {
 	})
 	score := 0.5
 	metrics.Observe("st-01", &verdict.Record{LatencyMS: 250, AnomalyScore: &score, Diagnostics: &verdict.Diagnostics{TimingsMS: verdict.TimingsMS{Compare: 100}}})
-	server, err := Start(Options{Listen: "127.0.0.1:0", Metrics: metrics, Log: slog.New(slog.DiscardHandler)})
+	server, err := Start(Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close(t.Context()) //nolint:errcheck // the test is over
+	server.Open(nil, metrics)
 	response, err := http.Get("http://" + server.Address() + "/metrics")
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -31,36 +32,32 @@ type Station interface {
 
 // Options of the server.
 type Options struct {
-	Listen   string
-	Token    string // that clients must send; empty: none
-	Stations []Station
+	Listen string
+	Token  string // that clients must send; empty: none
 	// Ready says why the daemon cannot inspect; empty: it can.
 	Ready func() []string
 	// Health describes the daemon for /healthz.
-	Health  func() any
-	Metrics *Metrics
-	Log     *slog.Logger
+	Health func() any
+	Log    *slog.Logger
 }
 
 // Server is the daemon's HTTP server.
 type Server struct {
 	options  Options
-	stations map[string]Station
+	opened   atomic.Pointer[http.ServeMux] // metrics and commands; nil: not yet
 	server   *http.Server
 	listener net.Listener
 	ended    chan error
 }
 
-// Start listens.
+// Start listens. Until Open is called the server says how the daemon is, and
+// answers all else with 503.
 func Start(options Options) (*Server, error) {
 	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("web listener: %w", err)
 	}
-	s := &Server{options: options, stations: map[string]Station{}, listener: listener, ended: make(chan error, 1)}
-	for _, station := range options.Stations {
-		s.stations[station.Name()] = station
-	}
+	s := &Server{options: options, listener: listener, ended: make(chan error, 1)}
 	s.server = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -104,14 +101,40 @@ func (s *Server) handler() http.Handler {
 		}
 		writeJSON(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if opened := s.opened.Load(); opened != nil {
+			opened.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Retry-After", "5")
+		writeJSON(w, http.StatusServiceUnavailable, problem{strings.Join(s.options.Ready(), "; ")})
+	})
+	return s.authorize(mux)
+}
+
+// Open has the server take commands to stations and show metrics.
+func (s *Server) Open(stations []Station, metrics *Metrics) {
+	byName := map[string]Station{}
+	for _, station := range stations {
+		byName[station.Name()] = station
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
 	for _, verb := range verdict.Verbs {
-		mux.HandleFunc("POST /api/v1/stations/{name}/"+string(verb), func(w http.ResponseWriter, r *http.Request) { s.command(verb, w, r) })
+		mux.HandleFunc("POST /api/v1/stations/{name}/"+string(verb), func(w http.ResponseWriter, r *http.Request) {
+			name := r.PathValue("name")
+			station, known := byName[name]
+			if !known {
+				writeJSON(w, http.StatusNotFound, problem{fmt.Sprintf("no such station: %q", name)})
+				return
+			}
+			s.command(station, verb, w, r)
+		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, problem{"no such page: " + r.Method + " " + r.URL.Path})
 	})
-	return s.authorize(mux)
+	s.opened.Store(mux)
 }
 
 type problem struct {
@@ -138,14 +161,8 @@ func (s *Server) authorize(next http.Handler) http.Handler {
 }
 
 // command is a command over HTTP.
-func (s *Server) command(verb verdict.Verb, w http.ResponseWriter, r *http.Request) {
+func (s *Server) command(station Station, verb verdict.Verb, w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	name := r.PathValue("name")
-	station, known := s.stations[name]
-	if !known {
-		writeJSON(w, http.StatusNotFound, problem{fmt.Sprintf("no such station: %q", name)})
-		return
-	}
 	wait := r.URL.Query().Get("wait")
 	if wait != "" && wait != "true" && wait != "false" {
 		writeJSON(w, http.StatusBadRequest, problem{fmt.Sprintf("wait: expected true or false, found %q", wait)})
@@ -186,7 +203,7 @@ func (s *Server) command(verb verdict.Verb, w http.ResponseWriter, r *http.Reque
 	}
 	if err != nil {
 		// The trigger stays accepted; its verdict comes over MQTT.
-		s.options.Log.Debug("wait for a verdict ended", "station", name, "error", err)
+		s.options.Log.Debug("wait for a verdict ended", "station", station.Name(), "error", err)
 		writeJSON(w, http.StatusServiceUnavailable, problem{"the trigger " + *reply.TriggerID + " was accepted, but its verdict could not be waited for: " + err.Error()})
 		return
 	}
