@@ -13,10 +13,10 @@ import (
 )
 
 // A network that is gone for half a minute costs nothing: no verdict, no order,
-// no memory, and no inspection takes longer. Times are those of another box,
-// with a model of ordinary size: a part of the first one's takes two
-// milliseconds, and a processor that rests more, as there is less to send, wakes
-// up for it a quarter of one later.
+// no memory, and no inspection takes longer. The first box has many parts of two
+// milliseconds each, to which the quarter of one matters that recording a trigger
+// takes longer where there is less to do (docs/performance.md). The times looked
+// at are another one's, whose model is of ordinary size.
 func TestFaultPartition(t *testing.T) {
 	n := newNetwork(t)
 	partition := &partition{t: t, network: n, length: scale(2*time.Second, 30*time.Second)}
