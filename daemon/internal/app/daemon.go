@@ -51,27 +51,28 @@ type RunOptions struct {
 
 // daemon is the running daemon.
 type daemon struct {
-	options  RunOptions
-	config   *configs.Config
-	log      *slog.Logger
-	notify   *notifier
-	ledger   *ledger.Ledger
-	images   *ledger.Images
-	engines  *Engines
-	recipes  *recipes
-	turns    *station.Turns
-	stations []*station.Station
-	parts    *station.Parts
-	gpu      *gpumon.Monitor
-	metrics  *web.Metrics
-	web      *web.Server
-	broker   *mes.Embedded // nil unless embedded
-	mes      *mes.Client
-	report   *report
-	triggers sync.WaitGroup
-	starting atomic.Pointer[string] // what is being done before that
-	ready    chan struct{}          // closed once the stations take triggers
-	lost     chan error             // has what ended a GPU's use for this process
+	options   RunOptions
+	config    *configs.Config
+	log       *slog.Logger
+	notify    *notifier
+	ledger    *ledger.Ledger
+	images    *ledger.Images
+	retention *ledger.Retention
+	engines   *Engines
+	recipes   *recipes
+	turns     *station.Turns
+	stations  []*station.Station
+	parts     *station.Parts
+	gpu       *gpumon.Monitor
+	metrics   *web.Metrics
+	web       *web.Server
+	broker    *mes.Embedded // nil unless embedded
+	mes       *mes.Client
+	report    *report
+	triggers  sync.WaitGroup
+	starting  atomic.Pointer[string] // what is being done before that
+	ready     chan struct{}          // closed once the stations take triggers
+	lost      chan error             // has what ended a GPU's use for this process
 }
 
 // Run is the daemon, from its start to the end of ctx.
@@ -112,6 +113,9 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	d.images.KeepFree(int64(d.config.Ledger.MinFree))
 	if err := d.images.Prune(ctx); err != nil { // what follows needs room
 		d.log.Error("pictures beyond their limits cannot be removed", "error", err)
+	}
+	if d.retention, err = ledger.NewRetention(d.images, time.Duration(d.config.Ledger.Keep)); err != nil {
+		return FaultError{err}
 	}
 	recovered, err := d.ledger.Recover(time.Now(), d.images)
 	if err != nil {

@@ -87,12 +87,11 @@ func (d *daemon) lowSpace() error {
 
 // retain removes what is too old.
 func (d *daemon) retain(ctx context.Context) {
-	retention := ledger.NewRetention(d.images, time.Duration(d.config.Ledger.Keep))
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
 	told := ""
 	for {
-		if err := retention.Prune(ctx); err != nil && ctx.Err() == nil && err.Error() != told {
+		if err := d.retention.Prune(ctx); err != nil && ctx.Err() == nil && err.Error() != told {
 			told = err.Error()
 			d.log.Error("old records and pictures are not removed", "error", err)
 		}

@@ -131,3 +131,30 @@ func TestMigrateFromVersion1(t *testing.T) {
 		t.Errorf("found %+v, %v", fmt.Sprint(reply.Reason), err)
 	}
 }
+
+// A damaged record is no reason not to start.
+func TestMigrateDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	database, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		migrations[0] + `PRAGMA user_version = 1;`,
+		`INSERT INTO triggers VALUES ('t1', '/p/l/st-01', 1, 1, ''), ('t2', '/p/l/st-01', 2, 1, '')`,
+		`INSERT INTO results VALUES ('r1', 't1', '/p/l/st-01', 1, 'NotOK', 1, '{"part":{"id":"P"},'),
+			('r2', 't2', '/p/l/st-01', 2, 'NotOK', 2, '{"part":{"id":"P"},"purpose":"setup"}')`,
+	} {
+		if _, err := database.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l := openTest(t, path)
+	var found string
+	if err := l.reads.QueryRow(`SELECT group_concat(purpose || ' ' || coalesce(part_id, '?'), ', ') FROM triggers`).Scan(&found); err != nil || found != "production ?, setup P" {
+		t.Errorf("found %s, %v", found, err)
+	}
+}

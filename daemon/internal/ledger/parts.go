@@ -80,6 +80,9 @@ func (l *Ledger) loadParts(ctx context.Context) error {
 			return err
 		}
 		part.began, part.deadline = time.UnixMilli(accepted), time.UnixMilli(deadline)
+		if now := time.Now().Round(0); part.began.After(now) { // the clock was set back: nobody knows how long it has been open
+			part.began, part.deadline = now, now
+		}
 		l.parts.add(id, part)
 		return nil
 	}, `SELECT trigger_id, source, accepted, deadline FROM triggers WHERE finished = 0 AND kind = ?`, verdict.KindPart)
@@ -347,9 +350,11 @@ func (l *Ledger) EndParts() (next time.Time, err error) {
 	}
 	l.parts.mutex.Unlock()
 	for _, id := range due {
-		l.unsettled.hold(l.parts.get(id).source, id, id)
+		source := l.parts.get(id).source
+		l.unsettled.hold(source, id, id)
 		err = errors.Join(err, l.commit(func(tx transaction) error { return l.endPart(tx, id, "") }))
 		l.settlePart(id, id)
+		l.tell(source) // a view that ended the part meanwhile was told of while this held it
 	}
 	return next, err
 }

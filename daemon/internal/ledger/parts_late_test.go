@@ -2,9 +2,13 @@ package ledger
 
 import (
 	"bytes"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
 
 	"gladd/daemon/internal/verdict"
 )
@@ -172,4 +176,84 @@ func TestPartStaysUnseenUntilAmended(t *testing.T) {
 	if found := ended(t, l, last.TriggerID); found.ResultID != "01M86EGTH21DJCNX2R261KQR66" || found.Evaluation != verdict.Undefined {
 		t.Errorf("found %+v", found)
 	}
+}
+
+// A result that was written too late, and could not be amended, stays unseen also
+// when the next attempt fails before it can look for it.
+func TestLateResultStaysUnseen(t *testing.T) {
+	l := newLedger(t)
+	late := evaluated(begin(t, l, ""), verdict.OK)
+	// As if the process had come just so far: written, and then no more room.
+	l.unsettled.add(source, late.TriggerID)
+	if err := l.commit(func(tx transaction) error {
+		late.ResultID = "01M86EGTH21DJCNX2R261KQR66"
+		return insertResult(tx, source, late)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(-time.Second)
+	// A write before it in the same transaction fails, and takes it with it.
+	inside, release := make(chan struct{}), make(chan struct{})
+	var writes sync.WaitGroup
+	write := func(do func(transaction) error) {
+		before := len(l.pending)
+		writes.Go(func() { l.commit(do) }) //nolint:errcheck // it is to fail
+		for len(l.pending) == before {
+			runtime.Gosched()
+		}
+	}
+	go l.commit(func(transaction) error { close(inside); <-release; return nil }) //nolint:errcheck // it does nothing
+	<-inside
+	write(func(tx transaction) error {
+		tx.exec(`ROLLBACK`) //nolint:errcheck // as SQLite does by itself when the disk is full
+		return sqlite3.Error{Code: sqlite3.ErrFull}
+	})
+	failed := make(chan error, 1)
+	go func() { failed <- l.Finish(source, late, deadline, nil) }()
+	for len(l.pending) < 2 {
+		runtime.Gosched()
+	}
+	close(release)
+	if err := <-failed; err == nil {
+		t.Fatal("want an error")
+	}
+	writes.Wait()
+	if entry, err := l.Next(source, 0); entry != nil || err != nil {
+		t.Fatalf("a late OK is seen: %+v, %v", entry, err)
+	}
+	late.Times.Finished.Time = late.Times.Finished.Add(time.Second) // a station makes the record anew
+	if err := l.Finish(source, late, deadline, nil); err != nil {
+		t.Fatal(err)
+	}
+	if found := next(t, l); found != "1:0" {
+		t.Errorf("found %s", found)
+	}
+	if problems, _ := verify(t, openTestReader(t, l.path), VerifyOptions{}); problems != nil {
+		t.Errorf("found %q", problems)
+	}
+	found := ended(t, l, late.TriggerID)
+	if found.Evaluation != verdict.Undefined || found.Reason.Code != verdict.ReasonDeadline {
+		t.Errorf("found %s, %+v", found.Evaluation, found.Reason)
+	}
+}
+
+// A part of an earlier run that began in the future has been open for nobody knows
+// how long: its missing view comes too late.
+func TestPartBeganInTheFuture(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := openTest(t, path)
+	finishView(t, l, beginView(t, l, "P-1", front), verdict.OK)
+	if err := l.commit(func(tx transaction) error {
+		return tx.exec(`UPDATE triggers SET accepted = accepted + 3600000, deadline = deadline + 3600000 WHERE kind = ?`, verdict.KindPart)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openTest(t, path)
+	if _, err := l.EndParts(); err != nil {
+		t.Fatal(err)
+	}
+	onePart(t, l, "Undefined failed 1/2 partial deadline back: no result by the part's deadline")
 }

@@ -167,8 +167,9 @@ func (l *Ledger) Finish(source string, record *verdict.Record, deadline time.Tim
 
 	// Nobody may see the record before it is known whether its commit was in
 	// time.
-	l.unsettled.add(source, record.TriggerID)
-	written, part := false, ""
+	// Where an earlier call left it so, it was written: this one may end before it
+	// can find that.
+	written, part := l.unsettled.add(source, record.TriggerID), ""
 	err := l.commit(func(tx transaction) (err error) {
 		if late() {
 			becomeLate(record)
@@ -298,8 +299,8 @@ func amend(tx transaction, source string, was, record *verdict.Record) error {
 	}
 	return firstError(
 		func() error {
-			return tx.exec(`UPDATE results SET evaluation = ?, record = ?, digest = ? WHERE result_id = ?`,
-				record.Evaluation, string(encoded), digestOf(encoded), record.ResultID)
+			return tx.exec(`UPDATE results SET evaluation = ?, finished = ?, record = ?, digest = ? WHERE result_id = ?`,
+				record.Evaluation, record.Times.Finished.UnixMilli(), string(encoded), digestOf(encoded), record.ResultID)
 		},
 		func() error { return tx.countOutcome(source, was, -1) },
 		func() error { return tx.countOutcome(source, record, 1) },

@@ -16,9 +16,6 @@ const (
 	doubted = 4 * time.Hour  // how long it must go on evenly to be trusted again
 )
 
-// trustedClock is the key of the time at which the wall clock was trusted last.
-const trustedClock = "clock_trusted"
-
 // Retention removes what is older than it is kept. It trusts the wall clock as
 // long as that goes on where it was, and as the monotonic clock does: one that
 // is wrong would have records removed that are young. One that is right must not
@@ -32,67 +29,94 @@ type Retention struct {
 	base  time.Time     // by the wall clock, which has gone on evenly since
 	since time.Duration // elapsed then
 	doubt error         // why the clock is not trusted; nil: it is
-	noted time.Time     // what is kept of trustedClock
+	noted clockNote
 }
 
-// NewRetention keeps a ledger's records and pictures for a time.
-func NewRetention(images *Images, keep time.Duration) *Retention {
+// clockNote is what is kept of the clock over restarts.
+type clockNote struct {
+	Trusted time.Time     `json:"trusted"`
+	Evenly  time.Duration `json:"evenly"` // how long it has gone on evenly while it was doubted
+}
+
+// clockKey is the key that it is kept under, and noteEvery how often.
+const (
+	clockKey  = "clock"
+	noteEvery = 10 * time.Minute
+)
+
+// NewRetention keeps a ledger's records and pictures for a time. It must come
+// before anything is recorded: it compares the clock with what the last run left.
+func NewRetention(images *Images, keep time.Duration) (*Retention, error) {
 	began := time.Now()
-	return &Retention{
-		images: images, keep: keep, wall: time.Now,
-		elapsed: func() time.Duration { return time.Since(began) },
+	return newRetention(images, keep, time.Now, func() time.Duration { return time.Since(began) })
+}
+
+func newRetention(images *Images, keep time.Duration, wall func() time.Time, elapsed func() time.Duration) (*Retention, error) {
+	r := &Retention{images: images, keep: keep, wall: wall, elapsed: elapsed, base: wall().Round(0), since: elapsed()}
+	kept, err := images.ledger.Kept(clockKey)
+	if err != nil {
+		return nil, err
 	}
+	if kept != "" {
+		if err := json.Unmarshal([]byte(kept), &r.noted); err != nil {
+			return nil, fmt.Errorf("ledger: %s: %w", clockKey, err)
+		}
+	} else if r.noted.Trusted, err = images.ledger.newest(); err != nil {
+		return nil, err
+	}
+	if ahead := r.base.Sub(r.noted.Trusted); !r.noted.Trusted.IsZero() && ahead > maxGap {
+		r.doubt = fmt.Errorf("by the clock gladd did not run for %s", ahead.Round(time.Hour))
+	}
+	return r, nil
+}
+
+// newest is when the last record was made; zero: there is none.
+func (l *Ledger) newest() (at time.Time, err error) {
+	var finished sql.NullInt64
+	if err := l.reads.QueryRow(`SELECT max(finished) FROM results`).Scan(&finished); err != nil {
+		return at, fmt.Errorf("ledger: newest record: %w", err)
+	}
+	if finished.Valid {
+		at = time.UnixMilli(finished.Int64)
+	}
+	return at, nil
 }
 
 // Prune removes what is too old, in small steps. While the wall clock is not
 // trusted it removes nothing, and says so.
 func (r *Retention) Prune(ctx context.Context) error {
 	now, ran := r.wall().Round(0), r.elapsed() // Round takes the monotonic reading away
-	if r.base.IsZero() {
-		r.base, r.since = now, ran
-		if err := r.compare(now); err != nil {
-			return err
-		}
-	}
 	if by := now.Sub(r.base) - (ran - r.since); by.Abs() > maxJump {
 		r.base, r.since = now, ran
+		r.noted.Evenly = 0
 		r.doubt = fmt.Errorf("the clock was set by %s while gladd ran", by.Round(time.Second))
 	}
-	if r.doubt != nil && ran-r.since < doubted {
+	if r.doubt != nil && r.noted.Evenly+ran-r.since < doubted {
+		if ran-r.since >= noteEvery { // a box may run less than four hours at a time
+			r.noted.Evenly += ran - r.since
+			r.base, r.since = now, ran
+			if err := r.note(); err != nil {
+				return err
+			}
+		}
 		return fmt.Errorf("%w; nothing is removed for its age until the clock has gone on evenly for %.0f hours", r.doubt, doubted.Hours())
 	}
-	r.doubt = nil
-	if err := r.trust(now); err != nil {
-		return err
+	r.doubt, r.noted.Evenly = nil, 0
+	if now.Sub(r.noted.Trusted).Abs() >= noteEvery {
+		r.noted.Trusted = now
+		if err := r.note(); err != nil {
+			return err
+		}
 	}
 	return r.images.PruneRecords(ctx, now.Add(-r.keep))
 }
 
-// compare doubts a clock that is far ahead of what it was in earlier runs.
-func (r *Retention) compare(now time.Time) error {
-	kept, err := r.images.ledger.Kept(trustedClock)
-	if err != nil || kept == "" {
+func (r *Retention) note() error {
+	encoded, err := json.Marshal(r.noted)
+	if err != nil {
 		return err
 	}
-	if r.noted, err = time.Parse(time.RFC3339, kept); err != nil {
-		return fmt.Errorf("ledger: %s: %w", trustedClock, err)
-	}
-	if ahead := now.Sub(r.noted); ahead > maxGap {
-		r.doubt = fmt.Errorf("by the clock gladd did not run for %s", ahead.Round(time.Hour))
-	}
-	return nil
-}
-
-// trust keeps when the clock was trusted last, now and then.
-func (r *Retention) trust(now time.Time) error {
-	if now.Sub(r.noted).Abs() < maxJump {
-		return nil
-	}
-	if err := r.images.ledger.Keep(trustedClock, now.UTC().Format(time.RFC3339)); err != nil {
-		return err
-	}
-	r.noted = now
-	return nil
+	return r.images.ledger.Keep(clockKey, string(encoded))
 }
 
 // PruneRecords removes what was finished before a time, in small steps: pictures,

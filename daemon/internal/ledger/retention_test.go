@@ -116,10 +116,7 @@ func TestClockJumps(t *testing.T) {
 			l := newLedger(t)
 			began, ran, jump := time.Now(), 10*time.Minute, time.Duration(0)
 			start := func() *Retention {
-				retention := NewRetention(NewImages(l, t.TempDir(), 1<<30), 90*day)
-				retention.elapsed = func() time.Duration { return ran }
-				retention.wall = func() time.Time { return began.Add(ran + jump) }
-				return retention
+				return startRetention(t, l, func() time.Time { return began.Add(ran + jump) }, func() time.Duration { return ran })
 			}
 			retention := start()
 			old := begin(t, l, "c-old")
@@ -169,5 +166,55 @@ func TestClockJumps(t *testing.T) {
 			ran += 3*day - jump
 			check("", 0)
 		})
+	}
+}
+
+// startRetention begins as a start of gladd does; records are kept for 90 days.
+func startRetention(t *testing.T, l *Ledger, wall func() time.Time, elapsed func() time.Duration) *Retention {
+	t.Helper()
+	retention, err := newRetention(NewImages(l, t.TempDir(), 1<<30), 90*24*time.Hour, wall, elapsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return retention
+}
+
+// A ledger of a version that noted nothing of the clock is compared with its
+// newest record.
+func TestClockOfTheFirstStart(t *testing.T) {
+	l := newLedger(t)
+	finish(t, l, begin(t, l, ""), verdict.OK)
+	if err := l.Delivered(&Entry{Source: source, Sequence: 1}); err != nil {
+		t.Fatal(err)
+	}
+	retention := startRetention(t, l, func() time.Time { return time.Now().Add(365 * 24 * time.Hour) }, func() time.Duration { return 0 })
+	if err := retention.Prune(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "by the clock gladd did not run for 8760h0m0s; ") {
+		t.Errorf("found %v", err)
+	}
+	if countRows(t, l, "results") != 1 {
+		t.Error("the young record is gone")
+	}
+}
+
+// A box that runs three hours a day is not doubted forever after a weekend.
+func TestClockOfShortRuns(t *testing.T) {
+	const day = 24 * time.Hour
+	l := newQuickLedger(t)
+	began := time.Now()
+	run := func(day time.Duration) (last error) {
+		var ran time.Duration
+		retention := startRetention(t, l, func() time.Time { return began.Add(day + ran) }, func() time.Duration { return ran })
+		for ; ran < 3*time.Hour; ran += time.Minute {
+			last = retention.Prune(t.Context())
+		}
+		return last
+	}
+	for _, test := range []struct {
+		on      time.Duration
+		trusted bool
+	}{{0, true}, {3 * day, false}, {4 * day, true}, {5 * day, true}, {8 * day, false}} {
+		if err := run(test.on); (err == nil) != test.trusted {
+			t.Errorf("on day %.0f: want it trusted: %t, found %v", test.on.Hours()/24, test.trusted, err)
+		}
 	}
 }

@@ -103,8 +103,9 @@ ALTER TABLE triggers ADD COLUMN part_trigger TEXT;
 ALTER TABLE triggers ADD COLUMN deadline INTEGER; -- of a part, Unix milliseconds
 ALTER TABLE triggers ADD COLUMN views TEXT;       -- of a part: the names of its views in order, a JSON list
 UPDATE triggers SET (part_id, measurement_id, view, purpose) = (
-	SELECT record ->> '$.part.id', record ->> '$.measurement_id', record ->> '$.view', record ->> '$.purpose' FROM (
-		SELECT coalesce((SELECT record FROM results WHERE results.trigger_id = triggers.trigger_id), triggers.draft) AS record))
+	SELECT record ->> '$.part.id', record ->> '$.measurement_id', record ->> '$.view', coalesce(record ->> '$.purpose', 'production') FROM (
+		SELECT CASE WHEN json_valid(record) THEN record ELSE '{}' END AS record FROM (
+			SELECT coalesce((SELECT record FROM results WHERE results.trigger_id = triggers.trigger_id), triggers.draft) AS record)))
 	WHERE draft <> '' OR trigger_id IN (SELECT trigger_id FROM results);
 -- Records of version 1 all say attempt 1; here the attempts go on.
 UPDATE triggers SET attempt = numbered.attempt FROM (

@@ -16,12 +16,16 @@ type unsettledTrigger struct {
 	by     map[string]bool // the trigger ids of those that hold it
 }
 
-func (u *unsettled) add(source, triggerID string) { u.hold(source, triggerID, triggerID) }
+// add says whether the trigger was unsettled before.
+func (u *unsettled) add(source, triggerID string) (before bool) {
+	return u.hold(source, triggerID, triggerID)
+}
 
 func (u *unsettled) remove(triggerID string) { u.release(triggerID, triggerID) }
 
-// hold makes a trigger unsettled on behalf of another.
-func (u *unsettled) hold(source, triggerID, by string) {
+// hold makes a trigger unsettled on behalf of another. It says whether that held it
+// before.
+func (u *unsettled) hold(source, triggerID, by string) (before bool) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	if u.triggers == nil {
@@ -30,8 +34,10 @@ func (u *unsettled) hold(source, triggerID, by string) {
 	if u.triggers[triggerID].by == nil {
 		u.triggers[triggerID] = unsettledTrigger{source: source, by: map[string]bool{}}
 	}
+	before = u.triggers[triggerID].by[by]
 	u.triggers[triggerID].by[by] = true
 	u.added++
+	return before
 }
 
 // release ends a hold.
