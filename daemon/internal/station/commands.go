@@ -42,10 +42,13 @@ func (s *Station) execute(command verdict.Command) verdict.Reply {
 	// First the reply: a command is not done twice, nor left undone by a crash. What
 	// ends something is done even if that cannot be recorded.
 	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.after(command.Verb) })
-	if err != nil && (command.Verb == verdict.VerbUnprepare || command.Verb == verdict.VerbStart) {
+	switch {
+	case err != nil && (command.Verb == verdict.VerbUnprepare || command.Verb == verdict.VerbStart):
 		return s.refuse(command, verdict.RefusedLedger, "the command cannot be recorded: "+err.Error())
-	}
-	if repeated {
+	case err != nil:
+		s.memory.after(command.Verb) // and kept when that is possible
+		s.remember(reply)
+	case repeated:
 		return reply
 	}
 	switch command.Verb {
@@ -89,7 +92,7 @@ func (s *Station) answered(command verdict.Command) (verdict.Reply, bool) {
 // the station's memory, together.
 func (s *Station) settle(command verdict.Command, change func(*Memory)) (reply verdict.Reply, repeated bool, err error) {
 	memory, key, value := s.memory, "", ""
-	if change(&memory); memory != s.memory {
+	if change(&memory); memory != s.kept {
 		key = memoryKey(s.source)
 		if value, err = memory.encoded(); err != nil {
 			return reply, false, err
@@ -97,14 +100,30 @@ func (s *Station) settle(command verdict.Command, change func(*Memory)) (reply v
 	}
 	reply = verdict.Reply{Verb: command.Verb, CommandID: command.CommandID, Accepted: true}
 	first, repeated, err := s.options.Ledger.Accept(s.source, reply, key, value)
-	if err != nil {
+	switch {
+	case err != nil:
 		s.status.fault(faultLedger, err)
-		s.remember(reply)
-	} else if repeated {
+		return reply, false, err
+	case repeated:
 		return first, true, nil
 	}
-	s.memory = memory
-	return reply, false, err
+	s.memory, s.kept = memory, memory
+	return reply, false, nil
+}
+
+// keepMemory keeps what a command made of the memory while the ledger could not: a
+// station that a person halted is halted after a restart, too.
+func (s *Station) keepMemory() {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.memory == s.kept {
+		return
+	}
+	if err := s.memory.keep(s.options.Ledger, s.source); err != nil {
+		s.status.fault(faultLedger, err)
+		return
+	}
+	s.kept = s.memory
 }
 
 // maxUntold is how many replies are remembered that the ledger could not keep.

@@ -2,8 +2,10 @@ package station
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -547,4 +549,45 @@ func TestResetEndsPrepare(t *testing.T) {
 	if name := b.Model().Recipe.Name; name != "screw" {
 		t.Errorf("found %s", name)
 	}
+}
+
+// While another program has the ledger, a station that is told to halt does, and
+// remembers it as soon as it can be kept; a trigger is refused, and may be repeated.
+func TestCommandsWithoutALedger(t *testing.T) {
+	b, s := staged(t, func(o *Options) { o.Memory = Memory{Configured: "screw", Recipe: "screw"} })
+	close(s.release)
+	b.Run()
+	database, err := sql.Open("sqlite3", "file:"+filepath.Join(filepath.Dir(b.imageDir), "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	database.SetMaxOpenConns(1)
+	do := func(statement string) {
+		t.Helper()
+		if _, err := database.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(`BEGIN IMMEDIATE`)
+	id := "c-1"
+	start := verdict.Start{CommandID: &id}
+	if reply := b.Start(start, time.Now(), ""); reply.Accepted || reply.Reason.Code != verdict.RefusedLedger {
+		t.Errorf("found %+v", reply)
+	}
+	b.obey(verdict.VerbHalt, `{"command_id":"c-2"}`)
+	do(`ROLLBACK`)
+	if reply := b.command(verdict.VerbHalt, `{"command_id":"c-2"}`); !reply.Accepted {
+		t.Errorf("repeated, the first reply: found %+v", reply.Reason)
+	}
+	b.LedgerProblem(nil)
+	if memory, err := Recall(b.ledger, b.source, "screw"); err != nil || !memory.Halted {
+		t.Errorf("found %+v, %v", memory, err)
+	}
+	b.obey(verdict.VerbReset, `{}`)
+	b.until(Ready)
+	if reply := b.Start(start, time.Now(), ""); !reply.Accepted {
+		t.Errorf("found %+v", reply.Reason)
+	}
+	b.wait(1)
 }

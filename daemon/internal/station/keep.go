@@ -51,14 +51,27 @@ func (k *keptPicture) wait(s *Station, evaluation verdict.Evaluation, until time
 	}
 	timer := time.NewTimer(max(time.Until(until), 10*time.Millisecond))
 	defer timer.Stop()
-	select {
-	case <-k.done:
-	case <-timer.C:
-		s.options.Log.Warn("picture not kept: writing it would have made the verdict late", "station", s.options.Name)
+	inTime := func() bool {
+		select {
+		case <-k.done:
+			return true
+		case <-timer.C:
+			s.options.Log.Warn("picture not kept: writing it would have made the verdict late", "station", s.options.Name)
+			return false
+		}
+	}
+	if !inTime() {
 		return nil
 	}
 	if k.err == nil && k.stored == nil && evaluation != verdict.OK {
-		k.stored, k.err = k.store(k.file)
+		k.done = make(chan struct{})
+		go func(done chan struct{}) {
+			defer close(done)
+			k.stored, k.err = k.store(k.file)
+		}(k.done)
+		if !inTime() {
+			return nil
+		}
 	}
 	s.status.fault(faultImages, k.err)
 	return k.stored

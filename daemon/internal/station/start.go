@@ -130,13 +130,18 @@ func (s *Station) invalid(command verdict.Command, cause error) verdict.Reply {
 }
 
 func (s *Station) refuse(command verdict.Command, code verdict.RefusalCode, detail string) verdict.Reply {
-	reply, err := s.options.Ledger.Refuse(s.source, verdict.Reply{
+	reply := verdict.Reply{
 		Verb:      command.Verb,
 		CommandID: command.CommandID,
 		Reason:    &verdict.Refusal{Code: code, Detail: detail},
-	})
-	if err != nil {
-		s.status.fault(faultLedger, err)
+	}
+	if code == verdict.RefusedLedger { // not kept under its id, even if that is possible now: it may be repeated
+		s.options.Ledger.CountRefusal(s.source, code)
+	} else {
+		var err error
+		if reply, err = s.options.Ledger.Refuse(s.source, reply); err != nil {
+			s.status.fault(faultLedger, err)
+		}
 	}
 	s.refused.tell(s.options.Log, s.options.Name, code, detail)
 	return reply

@@ -139,6 +139,7 @@ type Station struct {
 
 	active atomic.Pointer[prepared] // nil: no recipe is prepared; changed under starting
 	memory Memory                   // under starting
+	kept   Memory                   // what the ledger has of it; under starting
 	untold map[string]verdict.Reply // by command id: replies that could not be kept; under starting
 	// ending is held while a part is recorded, and while those under way are
 	// aborted: one that is recorded after an abort is aborted.
@@ -197,6 +198,7 @@ func New(options Options) *Station {
 	if s.memory == (Memory{}) { // nothing is kept of it
 		s.memory.Recipe = options.Model.Recipe.Name
 	}
+	s.kept = s.memory
 	s.status.halted = options.Memory.Halted
 	s.underWay = newUnderWay()
 	if options.ModelError == nil && options.Model.Inspector != nil {
@@ -290,5 +292,11 @@ var errShutdown = errors.New("gladd was told to end before the inspection began"
 // CameraProblem notes what is wrong with the camera; nil: nothing.
 func (s *Station) CameraProblem(err error) { s.status.fault(faultCamera, err) }
 
-// LedgerProblem notes why nothing can be recorded; nil: it can.
-func (s *Station) LedgerProblem(err error) { s.status.fault(faultLedger, err) }
+// LedgerProblem notes why nothing can be recorded; nil: it can, and what could not
+// be kept is.
+func (s *Station) LedgerProblem(err error) {
+	s.status.fault(faultLedger, err)
+	if err == nil {
+		s.keepMemory()
+	}
+}

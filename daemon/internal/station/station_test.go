@@ -651,3 +651,25 @@ func TestReserveFollowsTheLedger(t *testing.T) {
 		t.Errorf("20 records after a stall: found %v", found)
 	}
 }
+
+// A disk that is too slow for a rejected part's picture costs the picture, not the
+// verdict.
+func TestSlowPictureOfARejectedPart(t *testing.T) {
+	rejected := inspection.Outcome{Evaluation: verdict.NotOK, Reason: &verdict.Reason{Code: verdict.ReasonAnomaly}}
+	b := newBench(t, func(o *Options) { o.Keep, o.Deadline = KeepNotOK, 300*time.Millisecond })
+	taken := &job{model: b.active.Load(), underWay: b.underWay, triggered: time.Now()}
+	taken.deadline = taken.triggered.Add(b.options.Deadline)
+	taken.draft = b.draft(verdict.Start{}, taken.triggered, taken.model)
+	if _, _, err := b.begin(taken); err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan struct{})
+	defer close(stuck)
+	taken.picture = &keptPicture{done: make(chan struct{}), store: func([]byte) (*ledger.StoredImage, error) { <-stuck; return nil, nil }}
+	close(taken.picture.done)
+	b.outstanding.Add(1)
+	b.finish(taken, rejected)
+	if record := b.wait(1)[0]; record.Evaluation != verdict.NotOK || record.Image != nil && record.Image.Kept {
+		t.Errorf("found %s, %+v", record.Evaluation, record.Reason)
+	}
+}
