@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,6 +109,39 @@ func TestSIGTERMWhileStarting(t *testing.T) {
 	}
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, p.errors())
+	}
+}
+
+// What cannot be ended, a recipe's file that hangs, is left to the end of the
+// process, and what else there is is put away in order.
+func TestSIGTERMWhilePreparing(t *testing.T) {
+	broker := mestest.StartMosquitto(t)
+	for way, prepare := range map[string]func(p *process, l *mestest.Listener){
+		"MQTT": func(_ *process, l *mestest.Listener) { l.Send(topic01+"cmd/prepare", `{"recipe":"s"}`, false) },
+		"HTTP": func(p *process, _ *mestest.Listener) {
+			go http.Post(p.logged("starting", "web")+"/api/v1/stations/st-01/prepare", "application/json", strings.NewReader(`{"recipe":"s"}`)) //nolint:errcheck // it is not answered
+		},
+	} {
+		t.Run(way, func(t *testing.T) {
+			s := newSiteOfTwo(t, broker.URL())
+			p := start(t, s.config(fmt.Sprintf(twoRecipes, "r")))
+			calibrations := filepath.Join(s.dir, "second", engines.CalibrationsFile)
+			if err := errors.Join(os.Remove(calibrations), syscall.Mkfifo(calibrations, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			prepare(p, mestest.Listen(t, broker.URL()))
+			writer, err := os.OpenFile(calibrations, os.O_WRONLY, 0) // when gladd has opened it, and waits for its content
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer writer.Close()
+			if code := p.end(); code != 0 {
+				t.Errorf("exit code %d:\n%s", code, p.errors())
+			}
+			if log := p.errors(); !strings.Contains(log, "left to the end of the process") {
+				t.Errorf("it is not told:\n%s", log)
+			}
+		})
 	}
 }
 

@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"gladd/engines"
+	"gladd/engines/enginetest"
 )
 
 // heldBackend opens as long as a test wants.
@@ -54,5 +57,27 @@ func TestCloseWhileOpening(t *testing.T) {
 	<-held.closed
 	if _, err := e.OpenNetworks(context.Background(), &engines.Bundle{ModelDigest: "d"}); err == nil {
 		t.Error("closed engines open nothing")
+	}
+}
+
+// A self-test that is told to end is no broken model.
+func TestSelfTestIsCancelled(t *testing.T) {
+	opened, err := OpenEngines(EngineOptions{Backend: BackendONNXRuntime, Threads: 1, ONNXRuntimeLibrary: enginetest.Library(t)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	bundle, err := engines.Load(enginetest.Path(t, "bundles/demo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := opened.OpenModel(t.Context(), bundle, engines.ModeAdaptive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel) // wherever it is by then, it is not done
+	if err := model.CheckSelf(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("found %v", err)
 	}
 }

@@ -118,6 +118,9 @@ func (m *Model) CheckSelf(ctx context.Context, class int) error {
 		}
 		outcome = m.SelfTest(ctx, class, nil, nil, nil)
 	}
+	if err := ctx.Err(); err != nil { // which would read as a broken model otherwise
+		return err
+	}
 	if !outcome.Scored {
 		return fmt.Errorf("%s: %s", outcome.Reason.Code, outcome.Reason.Detail)
 	}

@@ -30,6 +30,9 @@ const (
 	steadyAfter = 2 * time.Second
 )
 
+// closeTimeout is how long the end waits for commands that are being executed.
+const closeTimeout = 5 * time.Second
+
 // qos of everything: at least once.
 const qos = 1
 
@@ -313,6 +316,15 @@ func (c *Client) Close() {
 		return
 	}
 	c.cancel()
-	c.done.Wait()
+	ended := make(chan struct{})
+	go func() {
+		c.done.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout): // a recipe's loading may hang, and cannot be ended
+		c.options.Log.Error("a command is still being executed; it is left to the end of the process")
+	}
 	c.disconnected(nil, 0)
 }

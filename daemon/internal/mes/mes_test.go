@@ -3,6 +3,7 @@ package mes_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,6 +67,7 @@ func (l *logged) text() string {
 type box struct {
 	t       *testing.T
 	ledger  *ledger.Ledger
+	path    string // the ledger's
 	station *station.Station
 	client  *mes.Client
 	log     logged
@@ -77,7 +79,8 @@ func newBox(t *testing.T, broker mes.Broker) *box {
 	log := slog.New(slog.NewTextHandler(&b.log, nil))
 	threshold := 0.5
 	var err error
-	if b.ledger, err = ledger.Open(t.Context(), ledger.Options{Path: filepath.Join(t.TempDir(), "ledger.db")}); err != nil {
+	b.path = filepath.Join(t.TempDir(), "ledger.db")
+	if b.ledger, err = ledger.Open(t.Context(), ledger.Options{Path: b.path}); err != nil {
 		t.Fatal(err)
 	}
 	b.station = station.New(station.Options{
@@ -397,4 +400,35 @@ func waitEmpty(t *testing.T, l *ledger.Ledger) {
 		waiting, err := l.Waiting("")
 		return err == nil && waiting.Count == 0
 	})
+}
+
+// A record that is damaged keeps neither those behind it back nor the connection
+// from lasting.
+func TestDamagedRecord(t *testing.T) {
+	broker := mestest.NewMosquitto(t)
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	b.trigger(5)
+	waits := func(count int64) func() bool {
+		return func() bool {
+			waiting, err := b.ledger.Waiting("")
+			return err == nil && waiting.Count == count
+		}
+	}
+	mestest.Eventually(t, "five verdicts wait", waits(5))
+	database, err := sql.Open("sqlite3", "file:"+b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	if _, err := database.Exec(`UPDATE results SET record = substr(record, 2) WHERE sequence = 2`); err != nil {
+		t.Fatal(err)
+	}
+	broker.Start()
+	mestest.Eventually(t, "the others are delivered", waits(1))
+	if connected := strings.Count(b.log.text(), "connected to the broker"); connected != 1 {
+		t.Errorf("want one connection, found %d:\n%s", connected, b.log.text())
+	}
+	if told := strings.Count(b.log.text(), "its record is damaged"); told != 1 {
+		t.Errorf("want it told once, found %d", told)
+	}
 }

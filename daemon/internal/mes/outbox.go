@@ -108,7 +108,7 @@ func (p *publisher) publish(ctx context.Context) error {
 // publishNew publishes a verdict for the first time. That is noted before the next
 // one goes out.
 func (p *publisher) publishNew(ctx context.Context, entry *ledger.Entry) error {
-	if err := p.connection.publishVerdict(ctx, entry); err != nil {
+	if _, err := p.connection.publishVerdict(ctx, entry); err != nil {
 		return err
 	}
 	if p.note(ctx, p.sending(entry, p.waitAfter(1))) {
@@ -126,8 +126,13 @@ func (p *publisher) publishOnce(ctx context.Context) error {
 			p.wait(ctx, time.Hour)
 			continue
 		}
-		if err := p.connection.publishVerdict(ctx, entry); err != nil {
+		published, err := p.connection.publishVerdict(ctx, entry)
+		if err != nil {
 			return err
+		}
+		if !published {
+			after = entry.Sequence
+			continue
 		}
 		// The next one goes out only when this one's delivery is noted: it would
 		// come again after a restart, behind the next.
@@ -197,7 +202,7 @@ func (p *publisher) repeatDue(ctx context.Context) error {
 	var sendings []ledger.Sending
 	for _, entry := range due {
 		p.missAnswer(entry)
-		if err := p.connection.publishVerdict(ctx, entry); err != nil {
+		if _, err := p.connection.publishVerdict(ctx, entry); err != nil {
 			return err
 		}
 		sending := p.sending(entry, p.waitAfter(entry.Tries+1))
@@ -227,7 +232,7 @@ func (p *publisher) publishRow(ctx context.Context, isNew bool) error {
 			p.stall(isNew)
 			break
 		}
-		if err := p.connection.publishVerdict(ctx, entry); err != nil {
+		if _, err := p.connection.publishVerdict(ctx, entry); err != nil {
 			return err
 		}
 		sendings = append(sendings, p.sending(entry, p.waitAfter(1)))
@@ -356,13 +361,17 @@ func (n *connection) insist(ctx context.Context, do func() error) bool {
 	}
 }
 
-func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) error {
+// publishVerdict publishes a verdict. One whose record is damaged it leaves out,
+// and says so: the others are not to wait for it. An error is the connection's.
+func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) (published bool, err error) {
 	event, err := verdict.Event(entry.Source, entry.Record)
 	if err != nil {
-		return err
+		n.client.options.Log.Error("a verdict cannot be sent: its record is damaged; it stays in the ledger, see 'gladd ledger verify'",
+			"source", entry.Source, "sequence", entry.Sequence, "result_id", entry.ResultID, "error", err)
+		return false, nil
 	}
 	if err := wait(ctx, n.mqtt.Publish(ofSource(entry.Source), qos, false, event), ackTimeout); err != nil {
-		return fmt.Errorf("publish verdict %s: %w", entry.ResultID, err)
+		return false, fmt.Errorf("publish verdict %s: %w", entry.ResultID, err)
 	}
-	return nil
+	return true, nil
 }

@@ -76,8 +76,9 @@ func (s *Server) Address() string { return s.listener.Addr().String() }
 // Close answers what was asked, as long as ctx allows, and ends.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.server.Close())
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.options.Log.Error("an HTTP request is still being answered; it is left to the end of the process")
+		err = s.server.Close()
 	}
 	if ended := <-s.ended; !errors.Is(ended, http.ErrServerClosed) {
 		err = errors.Join(err, ended)
