@@ -15,7 +15,7 @@ var (
 	}
 	versionPhrases = []string{
 		"not compatible with this version of tensorrt", "version tag does not match", "expecting library version",
-		"stdversionread", "version mismatch",
+		"stdversionread", "version mismatch", "incompatible serialization version",
 	}
 	gpuPhrases = []string{
 		"incompatible device", "expecting compute", "different models of devices", "compute capability",
@@ -63,7 +63,8 @@ func hasPhrase(cause string, phrases []string) bool {
 }
 
 // planReason tells what is wrong with a plan. A version mismatch is found first:
-// its text speaks of a serialization assertion, too.
+// its text speaks of a serialization assertion, too, and since 10.x of the magic tag.
+// There it is the same text for garbage, which gladd's cache does not let through.
 func planReason(cause string) Reason {
 	switch {
 	case hasPhrase(cause, versionPhrases):
