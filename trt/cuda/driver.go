@@ -15,12 +15,14 @@ import (
 const libraryName = "libcuda.so.1"
 
 // libraryFolders are searched after the loader's own: those of Debian's and
-// Ubuntu's packages, of JetPack 6, of JetPack 5 and of Windows' Linux.
+// Ubuntu's packages, of JetPack 6, of JetPack 5 and of Windows' Linux, and that where
+// containers have the driver.
 func libraryFolders() []string {
+	const container = "/usr/local/nvidia/lib64"
 	if runtime.GOARCH == "arm64" {
-		return []string{"/usr/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu/nvidia", "/usr/lib/aarch64-linux-gnu/tegra", "/usr/lib64"}
+		return []string{"/usr/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu/nvidia", "/usr/lib/aarch64-linux-gnu/tegra", "/usr/lib64", container}
 	}
-	return []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib"}
+	return []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", container}
 }
 
 // Driver is the opened and initialized CUDA driver. Its methods may be called

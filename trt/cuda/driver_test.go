@@ -53,7 +53,7 @@ func TestThisMachine(t *testing.T) {
 		var failed *cuda.Error
 		switch {
 		case errors.As(err, &library):
-			wantError(t, err, "libcuda.so.1", "/usr/lib64/libcuda.so.1", "install the NVIDIA driver")
+			wantError(t, err, "libcuda.so.1", "/usr/lib64/libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1", "install the NVIDIA driver")
 			if len(library.Tried) < 4 || library.Tried[0] != "libcuda.so.1" {
 				t.Errorf("want the loader's and the folders tried, found %v", library.Tried)
 			}

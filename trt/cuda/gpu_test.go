@@ -13,7 +13,7 @@ func TestDriverOnThisMachine(t *testing.T) {
 	if os.Getenv("GLADD_TEST_GPU") == "" {
 		t.Skip("GLADD_TEST_GPU does not say that there is a GPU")
 	}
-	driver, err := Open(Options{})
+	driver, err := Open(Options{Library: os.Getenv("GLADD_CUDA_LIBRARY")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestGoldenTinyAOnThisMachine(t *testing.T) {
 			}
 			model := openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), app.EngineOptions{
 				Backend: run.backend, ONNXRuntimeLibrary: os.Getenv("GLADD_ONNXRUNTIME_CUDA_LIBRARY"),
-				TensorRT: app.TensorRTOptions{Library: os.Getenv("GLADD_TENSORRT_LIBRARY"), CacheDir: t.TempDir(), Precision: run.precision},
+				TensorRT: app.TensorRTOptions{Library: os.Getenv("GLADD_TENSORRT_LIBRARY"), CUDALibrary: os.Getenv("GLADD_CUDA_LIBRARY"), CacheDir: t.TempDir(), Precision: run.precision},
 			})
 			if found := model.Runtime; found.Backend != run.backend || found.Precision != run.precision {
 				t.Errorf("expected %s, %s, found %+v", run.backend, run.precision, found)
