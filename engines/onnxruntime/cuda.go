@@ -32,6 +32,20 @@ func (e *CUDAError) Error() string {
 
 func (e *CUDAError) Unwrap() error { return e.Err }
 
+// cudaSettings are the provider's. Other keys are left as ONNX Runtime has them.
+var cudaSettings = map[string]string{
+	"device_id": "0",
+	// TF32 keeps ten bits of a product's factors; the precision here is fp32, as on
+	// processors.
+	"use_tf32": "0",
+	// EXHAUSTIVE, the default, times cuDNN's convolutions at each start and takes the
+	// quickest, which may be another one each time and round otherwise: a part near the
+	// threshold would be judged otherwise after a start than before it. HEURISTIC
+	// chooses without timing (onnxruntime.ai, CUDA Execution Provider,
+	// cudnn_conv_algo_search).
+	"cudnn_conv_algo_search": "HEURISTIC",
+}
+
 // appendCUDA makes sessions run on the first GPU.
 func appendCUDA(options *ort.SessionOptions) error {
 	provider, err := ort.NewCUDAProviderOptions()
@@ -39,9 +53,7 @@ func appendCUDA(options *ort.SessionOptions) error {
 		return err
 	}
 	defer provider.Destroy() //nolint:errcheck // the session options have a copy
-	// TF32 keeps ten bits of a product's factors; the precision here is fp32, as on
-	// processors. Other keys are left as ONNX Runtime has them.
-	if err := provider.Update(map[string]string{"device_id": "0", "use_tf32": "0"}); err != nil {
+	if err := provider.Update(cudaSettings); err != nil {
 		return err
 	}
 	return options.AppendExecutionProviderCUDA(provider)
