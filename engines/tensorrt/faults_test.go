@@ -132,14 +132,40 @@ func TestCallsRefuseWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// A graph that cannot be captured leaves its engines launched one by one; one capture
+// may be spoilt by what another thread does meanwhile, as a build.
 func TestGraphThatCannotBeCaptured(t *testing.T) {
-	box := newBox(t, trttest.V10_3)
-	box.cuda.FailAfter("cuGraphInstantiateWithFlags", 801, 0, 1000)
-	networks := box.open(t, box.backend(t), enginetest.TinyA(t))
-	if _, err := call(t.Context(), networks.bundle.Manifest, networks, "compare", 1); err != nil {
-		t.Error(err)
-	}
-	if !strings.Contains(box.log.String(), "no CUDA graph") {
-		t.Errorf("expected a warning, found %s", box.log)
+	for name, test := range map[string]struct {
+		symbol                string
+		code, after, failures int
+		graphs                int
+	}{
+		"never":                 {"cuGraphInstantiateWithFlags", 801, 0, 1000, 0},
+		"the second time":       {"cuGraphInstantiateWithFlags", 801, 0, 1, len(routineCalls)},
+		"not the second time":   {"cuGraphInstantiateWithFlags", 801, 0, 2, len(routineCalls) - 1},
+		"it cannot begin":       {"cuStreamBeginCapture_v2", 901, 0, 1, len(routineCalls)},
+		"what it holds fails":   {"cuMemcpyHtoDAsync_v2", 901, 2, 1, len(routineCalls)}, // after two runs engine by engine
+		"what it holds, always": {"cuMemcpyHtoDAsync_v2", 901, 2, 2, len(routineCalls) - 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := newBox(t, trttest.V10_3)
+			box.cuda.FailAfter(test.symbol, test.code, test.after, test.failures)
+			networks := box.open(t, box.backend(t), enginetest.Micro(t))
+			graphs := 0
+			for _, name := range routineCalls {
+				if _, err := call(t.Context(), networks.bundle.Manifest, networks, name, 1); err != nil {
+					t.Error(err)
+				}
+				if networks.loaded.routines[name].graph != nil {
+					graphs++
+				}
+			}
+			if graphs != test.graphs {
+				t.Errorf("expected %d CUDA graphs, found %d", test.graphs, graphs)
+			}
+			if found := strings.Contains(box.log.String(), "no CUDA graph"); found != (test.graphs < len(routineCalls)) {
+				t.Errorf("expected a warning: %t, found %s", !found, box.log)
+			}
+		})
 	}
 }

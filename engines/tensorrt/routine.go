@@ -160,7 +160,12 @@ func (r *routine) example(seed int) {
 // the engines have run once.
 func (l *loaded) run(thread *cuda.Thread, r *routine) error {
 	if r.ran && !r.plain && r.graph == nil {
-		graph, err := thread.Capture(l.stream, func() error { return l.enqueue(thread, r) })
+		graph, err := l.capture(thread, r)
+		if err != nil && thread.Device().Lost() == nil {
+			// What another thread does in the context meanwhile, as a build, may spoil one.
+			l.backend.log.Debug("a CUDA graph was not captured; it is tried once more", "call", r.call, "error", err)
+			graph, err = l.capture(thread, r)
+		}
 		switch {
 		case err == nil:
 			r.graph = graph
@@ -175,6 +180,11 @@ func (l *loaded) run(thread *cuda.Thread, r *routine) error {
 		return l.plainly(thread, r)
 	}
 	return l.finish(r.graph.Launch(l.stream))
+}
+
+// capture makes a CUDA graph of a routine's work. Nothing of it runs yet.
+func (l *loaded) capture(thread *cuda.Thread, r *routine) (*cuda.Graph, error) {
+	return thread.Capture(l.stream, func() error { return l.enqueue(thread, r) })
 }
 
 // plainly does a routine's work engine by engine.
