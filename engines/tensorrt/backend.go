@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gladd/engines"
@@ -41,6 +42,8 @@ type Options struct {
 	OnHung func(error)
 	// OnRecovered is told when that call returned after all.
 	OnRecovered func()
+	// OnLost is told once when the GPU is lost for this process; nil: nobody is.
+	OnLost func(error)
 	// Progress is called while engines are built; nil: nobody is told.
 	Progress func(Progress)
 	// PlainLaunches calls the engines one by one instead of as CUDA graphs.
@@ -67,7 +70,10 @@ type Backend struct {
 	builds   sync.RWMutex // read by builds, held by what ends the GPU's context
 	unkept   unkept
 	claimed  *cuda.Claim // nil: there is none
+	loss     error       // after which the runtime was not made anew yet; nil: it was
 	closed   bool
+
+	gone atomic.Pointer[LostError] // nil: the GPU is of use
 }
 
 var _ engines.Backend = (*Backend)(nil)
@@ -123,11 +129,12 @@ func IsMachine(err error) bool {
 	var memory *cuda.OutOfMemoryError
 	var hung *cuda.HungError
 	var lost *cuda.LostError
+	var gone *LostError
 	var build *trt.BuildError
 	var plan *trt.PlanError
 	var cache *CacheError
 	return errors.As(err, &gpu) || errors.As(err, &library) && trt.Built || errors.As(err, &driver) || errors.As(err, &capability) || trt.OfCUDA(err) ||
-		errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &cache) ||
+		errors.As(err, &call) || errors.As(err, &memory) || errors.As(err, &hung) || errors.As(err, &lost) || errors.As(err, &gone) || errors.As(err, &cache) ||
 		errors.As(err, &build) && build.Reason == trt.ReasonMemory || errors.As(err, &plan) && plan.Reason == trt.ReasonMemory
 }
 
@@ -231,6 +238,9 @@ func (b *Backend) closeRuntime() error {
 
 // Fault says that the GPU hangs or is lost; nil: it works.
 func (b *Backend) Fault() error {
+	if gone := b.gone.Load(); gone != nil {
+		return gone
+	}
 	return errors.Join(b.device.Hung(), b.device.Lost())
 }
 
@@ -307,12 +317,18 @@ func (b *Backend) exclusively(ctx context.Context, run func() error) error {
 }
 
 // working makes sure that the GPU can be used: after an error that ended its
-// context, everything on it is made anew. The caller has the turn.
+// context, everything on it is made anew, once: what fails then ends the GPU's use. The
+// caller has the turn.
 func (b *Backend) working(ctx context.Context) error {
+	if gone := b.gone.Load(); gone != nil {
+		return gone
+	}
 	if lost := b.device.Lost(); lost != nil {
+		b.loss = lost
 		b.log.Warn("GPU lost: its context and all engines are made anew", "error", lost)
 		// Before the context ends: afterwards TensorRT would free what is gone.
 		for networks := range b.networks {
+			networks.loss = lost
 			if err := networks.unload(); err != nil {
 				b.log.Debug("freeing a lost engine failed, as expected", "error", err)
 			}
@@ -325,16 +341,23 @@ func (b *Backend) working(ctx context.Context) error {
 		err := b.device.Reset(ctx)
 		b.builds.Unlock()
 		if err != nil {
-			return fmt.Errorf("GPU lost (%w), and its context could not be made anew: %w", lost, err)
+			return b.giveUp(fmt.Errorf("its context could not be made anew: %w; after %w", err, lost))
 		}
 	}
 	if b.runtime != nil {
 		return nil
 	}
-	return b.device.Do(ctx, "make TensorRT's runtime", func(*cuda.Thread) (err error) {
+	err := b.device.Do(ctx, "make TensorRT's runtime", func(*cuda.Thread) (err error) {
 		b.runtime, err = b.library.NewRuntime()
 		return err
 	})
+	if err != nil && b.loss != nil {
+		return b.giveUp(fmt.Errorf("TensorRT cannot begin anew: %w; after %w", err, b.loss))
+	}
+	if err == nil {
+		b.loss = nil
+	}
+	return err
 }
 
 // Present says what a backend lacks here; nil: driver, GPU and TensorRT are here. Nothing

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 
 	"gladd/engines"
@@ -17,7 +18,9 @@ type Networks struct {
 	bundle  *engines.Bundle
 	runtime engines.Runtime
 
-	loaded *loaded // nil: closed, or lost with the GPU
+	loaded *loaded              // nil: closed, or lost with the GPU
+	loss   error                // of the GPU, after which they were not loaded anew yet; nil: they were
+	proofs map[string][]float32 // see loaded; nil: never loaded
 	closed bool
 }
 
@@ -183,6 +186,11 @@ func (n *Networks) load(ctx context.Context) error {
 	if n.closed {
 		return errClosed
 	}
+	if n.proofs != nil && (n.loaded == nil || n.backend.device.Lost() != nil) {
+		// Loading may take longer than a part has: one that gave up at its deadline, and
+		// the next at its own, would never be done.
+		ctx = context.WithoutCancel(ctx)
+	}
 	if err := n.backend.working(ctx); err != nil {
 		return err
 	}
@@ -190,10 +198,21 @@ func (n *Networks) load(ctx context.Context) error {
 		return nil
 	}
 	loaded, err := n.backend.load(ctx, n.bundle)
+	if err != nil && n.loss != nil && n.proofs != nil {
+		return n.backend.giveUp(fmt.Errorf("%s: its engines could not be loaded anew: %w; after %w", n.bundle.Manifest.Name, err, n.loss))
+	}
 	if err != nil {
 		return err
 	}
 	n.loaded = loaded
+	if n.proofs == nil {
+		n.proofs = maps.Clone(loaded.proofs) // a move to another memory makes others
+	}
+	if err := unlike(n.proofs, loaded.proofs); err != nil {
+		err = fmt.Errorf("%s: its engines were loaded anew and do not compute what they did: %w", n.bundle.Manifest.Name, err)
+		return errors.Join(n.backend.giveUp(err), n.unload())
+	}
+	n.loss = nil
 	return nil
 }
 

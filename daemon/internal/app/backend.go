@@ -46,12 +46,17 @@ type TensorRTOptions struct {
 
 // OpenTensorRT opens the backend that builds and runs engines.
 func OpenTensorRT(options TensorRTOptions, log *slog.Logger) (*tensorrt.Backend, error) {
+	return openTensorRT(options, nil, log)
+}
+
+func openTensorRT(options TensorRTOptions, onLost func(error), log *slog.Logger) (*tensorrt.Backend, error) {
 	return tensorrt.New(tensorrt.Options{
 		Library:     options.Library,
 		CUDALibrary: options.CUDALibrary,
 		CacheDir:    options.CacheDir,
 		Precision:   options.Precision,
 		Progress:    options.Progress,
+		OnLost:      onLost,
 		Log:         log,
 	})
 }
@@ -60,7 +65,7 @@ func OpenTensorRT(options TensorRTOptions, log *slog.Logger) (*tensorrt.Backend,
 func openBackend(name string, options EngineOptions, log *slog.Logger) (engines.Backend, error) {
 	switch name {
 	case BackendTensorRT:
-		return OpenTensorRT(options.TensorRT, log)
+		return openTensorRT(options.TensorRT, options.OnLost, log)
 	case BackendONNXRuntime, BackendONNXRuntimeCUDA:
 		return onnxruntime.New(onnxruntime.Options{
 			Library: options.ONNXRuntimeLibrary,

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"gladd/daemon/internal/app"
+	"gladd/daemon/internal/verdict"
 	"gladd/engines"
 	"gladd/engines/enginetest"
 	"gladd/engines/tensorrt"
@@ -40,6 +41,37 @@ func TestGoldenTinyAOnTensorRT(t *testing.T) {
 			}
 			goldenTinyA(t, model, times)
 		})
+	}
+}
+
+// A GPU that this process cannot bring back gives no verdict, and is told to whoever
+// can start the process again.
+func TestLostGPUIsToldOf(t *testing.T) {
+	defer trttest.Cleanup()
+	driver := cudatest.Library(t)
+	driver.Set("memory_bytes", 1<<30)
+	driver.Set("pinned_bytes", 1<<30)
+	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	var told []error
+	model := openModelOn(t, enginetest.Load(t, enginetest.Micro(t)), app.EngineOptions{
+		Backend:  app.BackendTensorRT,
+		TensorRT: app.TensorRTOptions{Library: trttest.Make(t, trttest.V10_3), CUDALibrary: driver.Path, CacheDir: t.TempDir()},
+		OnLost:   func(err error) { told = append(told, err) },
+	})
+	driver.Fail("cuStreamSynchronize", 700)
+	driver.FailAfter("cuStreamCreate", 700, 0, cudatest.Always)
+	for want := range 2 {
+		outcome := model.SelfTest(t.Context(), 0, nil, nil, nil)
+		if outcome.Evaluation != verdict.Undefined || outcome.Reason.Code != verdict.ReasonEngine {
+			t.Errorf("expected Undefined, engine, found %+v", outcome.Reason)
+		}
+		if len(told) != want {
+			t.Errorf("expected to be told %d times, found %v", want, told)
+		}
+	}
+	driver.FailAfter("cuStreamCreate", 0, 0, cudatest.Never)
+	if len(told) == 1 && !app.IsMachine(told[0]) {
+		t.Errorf("expected an error of the machine, found %v", told[0])
 	}
 }
 
