@@ -6,8 +6,8 @@
 #   BUNDLE  folder of a model; without it bundles/demo
 #   DATA    labelled set of its parts; without it plates of the virtual line, drawn here
 #   COUNT   parts to inspect by each backend; 40 without it
-#   GLADD_TENSORRT_LIBRARY, GLADD_ONNXRUNTIME_CUDA_LIBRARY  the libraries, if not in the
-#           usual places
+#   GLADD_TENSORRT_LIBRARY, GLADD_ONNXRUNTIME_CUDA_LIBRARY, GLADD_CUDA_LIBRARY  the libraries,
+#           if not in the usual places
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

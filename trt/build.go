@@ -149,7 +149,7 @@ func (l *Library) build(native *C.gladd_trt_build, options BuildOptions, ranges 
 	}
 	settings := C.gladd_trt_build_options{
 		profiles: C.int(len(options.Profiles)), ranges: C.int(len(ranges)),
-		workspace: C.int64_t(options.Workspace), compute_capability: C.int(options.ComputeCapability),
+		workspace: C.int64_t(options.Workspace), tactics: C.int64_t(options.Tactics), compute_capability: C.int(options.ComputeCapability),
 	}
 	if options.FP16 {
 		settings.fp16 = 1

@@ -120,7 +120,7 @@ var buildWords = map[Reason]string{
 	ReasonUnsupported: "an operator is not supported by this TensorRT; export the network without it, or use a newer TensorRT",
 	ReasonNoProfile:   "an input of a dynamic shape needs a range in every profile",
 	ReasonRange:       "a range must have min <= opt <= max and belong to an input of the network",
-	ReasonMemory:      "out of memory; end other programs or lower the workspace and the largest batch",
+	ReasonMemory:      "out of memory; end other programs that use the GPU, or stop the service and build with gladd engines build, or take a smaller model",
 	ReasonCancelled:   "cancelled",
 	ReasonOther:       "TensorRT refused",
 }

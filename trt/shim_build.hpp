@@ -178,6 +178,11 @@ const char *configure(IBuilderConfig &config, const gladd_trt_build_options *opt
 	if (options->workspace > 0) {
 		config.setMemoryPoolLimit(MemoryPoolType::kWORKSPACE, static_cast<size_t>(options->workspace));
 	}
+#if GLADD_TRT_ABI != 8
+	if (options->tactics > 0) {
+		config.setMemoryPoolLimit(MemoryPoolType::kTACTIC_DRAM, static_cast<size_t>(options->tactics));
+	}
+#endif
 	// On by default, it rounds the factors of FP32 products to ten bits: what a graph
 	// keeps in FP32 would be FP16's precision all the same.
 	config.clearFlag(BuilderFlag::kTF32);

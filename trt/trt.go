@@ -86,6 +86,10 @@ type BuildOptions struct {
 	// Workspace is the most device memory that one layer may use while it
 	// runs, in bytes; 0: TensorRT's own limit.
 	Workspace int64
+	// Tactics is the most memory that the builder may use to try out how a layer is
+	// computed, in bytes; 0: TensorRT's own limit. Where a GPU shares the computer's
+	// memory, all that TensorRT builds with counts. 8.x has no such limit.
+	Tactics int64
 	// FP16 allows 8.x to choose FP16 layers. Later versions take the precision
 	// from the graph.
 	FP16 bool

@@ -73,6 +73,7 @@ typedef struct {
 	int profiles;
 	int ranges;
 	int64_t workspace;      // bytes; 0: TensorRT's own limit
+	int64_t tactics;        // bytes; 0: TensorRT's own limit; not for 8.x
 	int fp16;               // 8.x only
 	int compute_capability; // such as 86, TensorRT for RTX only; 0: that of the GPU
 } gladd_trt_build_options;

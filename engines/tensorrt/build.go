@@ -13,6 +13,7 @@ import (
 	"gladd/engines"
 	"gladd/engines/mixed"
 	"gladd/trt"
+	"gladd/trt/cuda"
 )
 
 // batches are the batch sizes of a network's engine, with one optimization profile
@@ -31,6 +32,33 @@ func most(name engines.GraphName) int { return slices.Max(batches(name)) }
 
 // buildVersion changes when the same graph is built with other settings.
 const buildVersion = 1
+
+// poolsVersion changes when the limits of an integrated GPU's memory do. What is free is
+// no part of a key: the engine of another day is as good.
+const poolsVersion = 1
+
+// mostWorkspace is enough for the quickest tactics of convolutions, as a rule.
+const mostWorkspace = 1 << 30
+
+// pools are the limits of the builder's memory; 0: TensorRT's own. Those count on all of
+// the GPU's memory, or three quarters of it, which on an integrated GPU is the
+// computer's: Linux would end a program, maybe gladd itself, before TensorRT gave way.
+func (b *Backend) pools(ctx context.Context) (workspace, tactics int64) {
+	if !b.device.Properties().Integrated {
+		return 0, 0
+	}
+	var free uint64
+	err := b.device.Do(ctx, "look how much memory is free", func(thread *cuda.Thread) (err error) {
+		free, _, err = thread.MemoryInfo()
+		return err
+	})
+	if err != nil {
+		b.log.Warn("it is not known how much memory is free: the build may take too much", "error", err)
+		return 0, 0
+	}
+	half := int64(free / 2)
+	return min(mostWorkspace, half), half
+}
 
 // Key of the plan that serves one of a bundle's networks here.
 func (b *Backend) Key(bundle *engines.Bundle, name engines.GraphName) Key {
@@ -142,12 +170,15 @@ func (b *Backend) build(ctx context.Context, bundle *engines.Bundle, name engine
 	if err != nil {
 		b.log.Warn("times of earlier builds cannot be read; this one takes longer", "error", err)
 	}
+	workspace, tactics := b.pools(ctx)
 	b.builds.RLock()
 	defer b.builds.RUnlock()
 	plan, err := b.library.Build(ctx, trt.BuildOptions{
 		Network:     graph,
 		Path:        path,
 		Profiles:    profiles(bundle, name),
+		Workspace:   workspace,
+		Tactics:     tactics,
 		FP16:        b.options.Precision == FP16,
 		TimingCache: timing,
 		Progress: func(p trt.Progress) {
@@ -207,6 +238,9 @@ func profiles(bundle *engines.Bundle, name engines.GraphName) []trt.Profile {
 // conversion names what is done to a graph before TensorRT gets it.
 func (b *Backend) conversion(name engines.GraphName) string {
 	steps := []string{fmt.Sprintf("build/%d", buildVersion)}
+	if b.device.Properties().Integrated {
+		steps = append(steps, fmt.Sprintf("pools/%d", poolsVersion))
+	}
 	if name == engines.VAEDecoder {
 		steps = append(steps, fmt.Sprintf("energy/%d", energyVersion))
 	}

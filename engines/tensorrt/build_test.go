@@ -149,6 +149,47 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// An integrated GPU's memory is the computer's: a build takes no more than half of what
+// is free. Engines are not built anew because another amount is.
+func TestMemoryOfABuild(t *testing.T) {
+	for name, test := range map[string]struct {
+		integrated, bytes int
+		want              []string
+		conversion        string
+	}{
+		"integrated":           {1, 1 << 30, []string{"memory pool 0: 536870912 bytes", "memory pool 4: 536870912 bytes"}, "build/1,pools/1"},
+		"integrated and large": {1, 1 << 33, []string{"memory pool 0: 1073741824 bytes", "memory pool 4: 4294967296 bytes"}, "build/1,pools/1"},
+		"a card":               {0, 1 << 30, nil, "build/1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := newBox(t, trttest.V10_3)
+			box.cuda.Set("integrated", test.integrated)
+			box.cuda.Set("memory_bytes", test.bytes)
+			bundle := enginetest.Load(t, enginetest.Micro(t))
+			backend := box.backend(t)
+			if _, err := backend.Build(t.Context(), bundle, false); err != nil {
+				t.Fatal(err)
+			}
+			text := box.log.String()
+			for _, want := range test.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("expected %q, found %s", want, text)
+				}
+			}
+			if found := strings.Contains(text, "memory pool"); found != (test.want != nil) {
+				t.Errorf("expected limits: %t, found %s", !found, text)
+			}
+			if found := backend.Key(bundle, engines.UNet).Conversion; found != test.conversion {
+				t.Errorf("key: expected %s, found %s", test.conversion, found)
+			}
+			box.cuda.Set("memory_bytes", 1<<29)
+			if built, err := backend.Build(t.Context(), bundle, false); built != 0 || err != nil {
+				t.Errorf("with less memory free: expected none built, found %d, %v", built, err)
+			}
+		})
+	}
+}
+
 func TestBuildThatIsCanceledLeavesNothing(t *testing.T) {
 	box := newBox(t, trttest.V10_3)
 	trttest.Fault(t, "buildSerializedNetwork=slow")

@@ -97,7 +97,9 @@ struct Config : IBuilderConfig {
 				p->owner->profiles.push_back(static_cast<ProfileObject const *>(profile)->ranges);
 				return p->owner->profiles.size() - 1;
 			});
-			t.set(&V::setMemoryPoolLimit, +[](P *, MemoryPoolType, size_t) {});
+			t.set(&V::setMemoryPoolLimit, +[](P *p, MemoryPoolType pool, size_t bytes) {
+				say(p->owner->logger, ILogger::Severity::kINFO, "memory pool " + std::to_string(int(pool)) + ": " + std::to_string(bytes) + " bytes");
+			});
 			t.set(&V::clearFlag, +[](P *, BuilderFlag) {});
 #if FAKE_ABI == 8
 			t.set(&V::setFlag, +[](P *, BuilderFlag) {});
