@@ -126,15 +126,15 @@ func (l *Ledger) Sent(sendings ...Sending) error {
 	})
 }
 
-// Sources lists the sources that have entries in the outbox, stations that are
-// configured no more among them.
+// Sources lists the sources that have entries in the outbox, or will have, stations
+// and parts that are configured no more among them.
 func (l *Ledger) Sources() (sources []string, err error) {
 	err = each(l.background, l.reads, func(rows *sql.Rows) error {
 		var source string
 		err := rows.Scan(&source)
 		sources = append(sources, source)
 		return err
-	}, `SELECT DISTINCT source FROM outbox`)
+	}, `SELECT source FROM outbox UNION SELECT source FROM triggers WHERE finished = 0`)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: outbox: %w", err)
 	}

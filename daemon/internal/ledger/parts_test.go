@@ -501,3 +501,13 @@ func TestPartsAtOnce(t *testing.T) {
 		t.Errorf("want %d records, found %d", many, len(all))
 	}
 }
+
+// A part that is open is a source, whose verdict is to be acknowledged, also where
+// it is configured no more.
+func TestOpenPartIsASource(t *testing.T) {
+	l := newLedger(t)
+	finishView(t, l, beginView(t, l, "P-1", front), verdict.OK)
+	if sources, err := l.Sources(); err != nil || !slices.Contains(sources, partSource) {
+		t.Errorf("found %q, %v", sources, err)
+	}
+}

@@ -162,7 +162,7 @@ func (n *connection) publisherOf(source string) *publisher {
 }
 
 // publishSnapshots publishes the stations' retained messages that changed;
-// health, in which something always changes, now and then.
+// health now and then.
 func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
 	c := n.client
 	health := all || time.Since(n.healthAt) >= healthEvery
@@ -184,6 +184,7 @@ func (n *connection) publishSnapshots(ctx context.Context, all bool) error {
 		if health {
 			described := c.options.Health(station.Name())
 			described.Session = n.session
+			delete(n.sent, c.topics.station(station.Name(), "health")) // also where nothing changed: it shows that the box lives
 			messages["health"] = described
 		}
 		for leaf, message := range messages {

@@ -432,3 +432,13 @@ func TestDamagedRecord(t *testing.T) {
 		t.Errorf("want it told once, found %d", told)
 	}
 }
+
+// Health shows that a box lives, also where nothing changes.
+func TestHealthComesUnchanged(t *testing.T) {
+	broker := mestest.StartMosquitto(t)
+	listener := mestest.Listen(t, broker.URL())
+	newBox(t, mes.Broker{URL: broker.URL()})
+	if all := listener.Wait("st-01/health", mestest.Count(2)); all[0].Payload != all[1].Payload {
+		t.Errorf("found %s and %s", all[0].Payload, all[1].Payload)
+	}
+}

@@ -70,9 +70,6 @@ func ParseCommand(verb Verb, payload []byte) (Command, error) {
 	if !slices.Contains(Verbs, verb) {
 		return Command{Verb: verb, CommandID: CommandID(payload)}, fmt.Errorf("no command %q: expected start, prepare, unprepare, stop, abort, halt or reset", verb)
 	}
-	if len(payload) == 0 {
-		payload = []byte("{}") // nobody has to find words for a halt
-	}
 	var plain head
 	commandID, err := decode(payload, &plain, `{"command_id": "c-1"} or {}`)
 	if err != nil {

@@ -88,6 +88,7 @@ func TestCommandSchemas(t *testing.T) {
 		"stop":                     {"stop", `{}`, good},
 		"abort":                    {"abort", `{"expires_at":"2030-01-01T00:00:00Z"}`, good},
 		"halt":                     {"halt", `{"command_id":null}`, good},
+		"a cleared message":        {"halt", ``, bad},
 		"reset":                    {"reset", `{"command_id":"c-1"}`, good},
 		"reset of something":       {"reset", `{"station":"st-01"}`, bad},
 	} {
