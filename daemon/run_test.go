@@ -115,7 +115,6 @@ func TestSIGTERMWhileStarting(t *testing.T) {
 // What cannot be ended, a recipe's file that hangs, is left to the end of the
 // process, and what else there is is put away in order.
 func TestSIGTERMWhilePreparing(t *testing.T) {
-	broker := mestest.StartMosquitto(t)
 	for way, prepare := range map[string]func(p *process, l *mestest.Listener){
 		"MQTT": func(_ *process, l *mestest.Listener) { l.Send(topic01+"cmd/prepare", `{"recipe":"s"}`, false) },
 		"HTTP": func(p *process, _ *mestest.Listener) {
@@ -123,13 +122,16 @@ func TestSIGTERMWhilePreparing(t *testing.T) {
 		},
 	} {
 		t.Run(way, func(t *testing.T) {
+			broker := mestest.StartMosquitto(t)
 			s := newSiteOfTwo(t, broker.URL())
 			p := start(t, s.config(fmt.Sprintf(twoRecipes, "r")))
 			calibrations := filepath.Join(s.dir, "second", engines.CalibrationsFile)
 			if err := errors.Join(os.Remove(calibrations), syscall.Mkfifo(calibrations, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			prepare(p, mestest.Listen(t, broker.URL()))
+			listener := mestest.Listen(t, broker.URL())
+			listener.Wait("_box/box-1/status", mestest.Last(`"online"`))
+			prepare(p, listener)
 			writer, err := os.OpenFile(calibrations, os.O_WRONLY, 0) // when gladd has opened it, and waits for its content
 			if err != nil {
 				t.Fatal(err)

@@ -113,6 +113,7 @@ func (d *daemon) stationOptions(config configs.Station, memory station.Memory, m
 		ModelError: modelError,
 		Prepare:    d.recipes.open,
 		Memory:     memory,
+		ByFile:     config.Trigger.Kind == configs.TriggerFolder,
 		Continuous: config.Trigger.Kind == configs.TriggerInterval || config.Trigger.Kind == configs.TriggerFolder,
 		Open:       d.opener(config),
 		Camera:     verdict.Camera{Name: capture.SourceName(source)},
@@ -142,13 +143,16 @@ func (d *daemon) recall(config configs.Station) (station.Memory, error) {
 	if _, known := d.config.Recipes[memory.Recipe]; memory.Recipe != "" && !known {
 		d.log.Warn("the recipe that was prepared is configured no more; the configuration's is used", "station", config.Name, "prepared", memory.Recipe, "recipe", config.Recipe)
 		memory.Recipe = config.Recipe
+		if err := memory.Keep(d.ledger, d.source(config.Name)); err != nil { // or it would come back with its recipe
+			return memory, err
+		}
 	}
 	if memory.Recipe != "" && memory.Recipe != config.Recipe {
 		d.log.Info("station goes on with the recipe that was prepared by a command", "station", config.Name, "recipe", memory.Recipe, "configured", config.Recipe)
 	}
 	if memory.Halted {
 		d.log.Warn("station stays halted; reset ends it", "station", config.Name)
-	} else if memory.Stopped {
+	} else if memory.Stopped && config.Trigger.Kind != configs.TriggerMQTT && config.Trigger.Kind != configs.TriggerHTTP {
 		d.log.Warn("station stays stopped; a continuous start ends it", "station", config.Name)
 	}
 	return memory, nil

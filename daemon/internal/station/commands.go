@@ -41,12 +41,12 @@ func (s *Station) execute(command verdict.Command) verdict.Reply {
 	}
 	// First the reply: a command is not done twice, nor left undone by a crash. What
 	// ends something is done even if that cannot be recorded.
-	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.after(command.Verb) })
+	reply, repeated, err := s.settle(command, func(memory *Memory) { memory.after(command.Verb, s.options.Continuous) })
 	switch {
 	case err != nil && (command.Verb == verdict.VerbUnprepare || command.Verb == verdict.VerbStart):
 		return s.refuse(command, verdict.RefusedLedger, "the command cannot be recorded: "+err.Error())
 	case err != nil:
-		s.memory.after(command.Verb) // and kept when that is possible
+		s.memory.after(command.Verb, s.options.Continuous) // and kept when that is possible
 		s.remember(reply)
 	case repeated:
 		return reply
@@ -59,10 +59,9 @@ func (s *Station) execute(command verdict.Command) verdict.Reply {
 	case verdict.VerbStop:
 		s.status.update(func() { s.status.continuous = false })
 	case verdict.VerbAbort:
-		s.abort("abort")
+		s.abort("abort", func() {})
 	case verdict.VerbHalt:
-		s.abort("halt")
-		s.status.update(func() { s.status.halted = true })
+		s.abort("halt", func() { s.status.halted = true })
 	case verdict.VerbReset:
 		s.reset()
 	}
@@ -119,7 +118,7 @@ func (s *Station) keepMemory() {
 	if s.memory == s.kept {
 		return
 	}
-	if err := s.memory.keep(s.options.Ledger, s.source); err != nil {
+	if err := s.memory.Keep(s.options.Ledger, s.source); err != nil {
 		s.status.fault(faultLedger, err)
 		return
 	}
@@ -199,24 +198,29 @@ func (u *underWay) aborted() *verdict.Reason {
 	return &verdict.Reason{Code: verdict.ReasonAborted, Detail: context.Cause(u).Error()}
 }
 
-// abort ends everything that is under way; it becomes Undefined.
-func (s *Station) abort(verb string) {
+// abort ends everything that is under way; it becomes Undefined. What else changes
+// does so at once: no state in between is seen.
+func (s *Station) abort(verb string, change func()) {
 	s.ending.Lock()
 	s.underWay.end(errors.New("ended by the command " + verb))
 	s.ending.Unlock()
 	s.underWay = newUnderWay()
-	s.status.update(func() { s.status.continuous = false })
+	s.status.update(func() {
+		s.status.continuous = false
+		change()
+	})
 }
 
-// after is what a verb makes of the memory.
-func (m *Memory) after(verb verdict.Verb) {
+// after is what a verb makes of the memory of a station that triggers by itself, or
+// does not.
+func (m *Memory) after(verb verdict.Verb, continuous bool) {
 	switch verb {
 	case verdict.VerbStart:
 		m.Stopped = false
 	case verdict.VerbUnprepare:
 		m.Recipe = ""
 	case verdict.VerbStop, verdict.VerbAbort:
-		m.Stopped = true
+		m.Stopped = continuous
 	case verdict.VerbHalt:
 		m.Halted = true
 	case verdict.VerbReset:
@@ -230,8 +234,7 @@ func (s *Station) reset() {
 	if !s.ran.Load() {
 		return // it is about to begin
 	}
-	s.abort("reset")
-	s.status.update(func() { s.status.started, s.status.halted = false, false })
+	s.abort("reset", func() { s.status.started, s.status.halted = false, false })
 	if s.status.of(faultCamera) != nil || s.status.of(faultFinished) != nil {
 		s.camera.again()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,6 +126,7 @@ func TestCommandsByState(t *testing.T) {
 				if verb == verdict.VerbPrepare {
 					payload = `{"recipe":"nut"}`
 				}
+				entered := b.Entered()
 				reply := b.command(verb, payload)
 				may := strings.Contains(" "+test.may+" ", " "+string(verb)+" ")
 				switch {
@@ -137,8 +139,15 @@ func TestCommandsByState(t *testing.T) {
 				if verb == verdict.VerbReset && test.reset != "" {
 					b.until(test.reset)
 				}
+				after := b.Entered()
+				if verb == verdict.VerbHalt && may && (len(after) != 1 || after[0].State != Halted) {
+					t.Errorf("want it Halted at once, found %v", after)
+				}
+				if verb == verdict.VerbReset && state != Preoperational && after[0].State != Preoperational {
+					t.Errorf("want it Preoperational at once, found %v", after)
+				}
 				before := Preoperational
-				for _, status := range b.Entered() {
+				for _, status := range slices.Concat(entered, after) {
 					if status.State != before && !Allowed(before, status.State) {
 						t.Errorf("from %s to %s", before, status.State)
 					}
@@ -516,7 +525,7 @@ func TestIDOfAnotherCommand(t *testing.T) {
 	if status := b.Status(); status.State != Ready {
 		t.Errorf("found %+v", status)
 	}
-	b.obey(verdict.VerbHalt, ``)
+	b.obey(verdict.VerbHalt, `{}`)
 	b.obey(verdict.VerbReset, `{"command_id":"8"}`)
 	b.until(Ready)
 	if reply := b.Start(verdict.Start{CommandID: text("8")}, time.Now(), ""); reply.Accepted || reply.TriggerID != nil {
@@ -590,4 +599,30 @@ func TestCommandsWithoutALedger(t *testing.T) {
 		t.Errorf("found %+v", reply.Reason)
 	}
 	b.wait(1)
+}
+
+// Where parts come as files, a start without one would be a part without a picture.
+func TestStartWithoutAFile(t *testing.T) {
+	b, s := staged(t, func(o *Options) { o.Continuous, o.ByFile = true, true })
+	close(s.release)
+	b.Run()
+	b.obey(verdict.VerbStop, `{}`)
+	b.until(Ready)
+	if reply := b.command(verdict.VerbStart, `{"part_id":"P-1"}`); reply.Accepted || reply.Reason.Code != verdict.RefusedInvalid {
+		t.Errorf("found %+v", reply)
+	}
+	b.obey(verdict.VerbStart, `{"continuous":true}`)
+}
+
+// Only what triggers by itself stays stopped.
+func TestStoppedStaysStopped(t *testing.T) {
+	for _, continuous := range []bool{true, false} {
+		b, s := staged(t, func(o *Options) { o.Continuous, o.Memory = continuous, Memory{Configured: "screw", Recipe: "screw"} })
+		close(s.release)
+		b.Run()
+		b.obey(verdict.VerbAbort, `{}`)
+		if memory, err := Recall(b.ledger, b.source, "screw"); err != nil || memory.Stopped != continuous {
+			t.Errorf("found %+v, %v", memory, err)
+		}
+	}
 }

@@ -37,7 +37,7 @@ func Recall(from *ledger.Ledger, source, configured string) (Memory, error) {
 	}
 	memory.Halted, memory.Stopped = before.Halted, before.Stopped
 	// Or the old one would come back with the old configuration.
-	return memory, memory.keep(from, source)
+	return memory, memory.Keep(from, source)
 }
 
 func (m Memory) encoded() (string, error) {
@@ -45,7 +45,8 @@ func (m Memory) encoded() (string, error) {
 	return string(content), err
 }
 
-func (m Memory) keep(in *ledger.Ledger, source string) error {
+// Keep has a station begin with it after a restart.
+func (m Memory) Keep(in *ledger.Ledger, source string) error {
 	value, err := m.encoded()
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ func (s *Station) Start(start verdict.Start, received time.Time, file string) ve
 	if err := s.options.Part.choose(&start); err != nil {
 		return s.refuse(command, verdict.RefusedInvalid, err.Error())
 	}
+	if s.options.ByFile && file == "" {
+		return s.refuse(command, verdict.RefusedInvalid, `the station inspects the pictures that come into its folder; a start must be {"continuous": true}`)
+	}
 	if code, detail := s.decide(start); code != "" {
 		return s.refuse(command, code, detail)
 	}

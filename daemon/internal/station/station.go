@@ -63,6 +63,9 @@ type Options struct {
 	// Continuous says that the station triggers by itself once it is started: a
 	// clock or a folder calls Trigger and Offer.
 	Continuous bool
+	// ByFile says that its parts come as files, which trigger it: it has no camera
+	// for others to trigger.
+	ByFile bool
 
 	// Open opens the camera.
 	Open      func() (capture.Source, error)
