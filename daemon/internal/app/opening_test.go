@@ -66,7 +66,7 @@ func TestSelfTestIsCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer opened.Close()
+	defer opened.Close() //nolint:errcheck // the test is over
 	bundle, err := engines.Load(enginetest.Path(t, "bundles/demo"))
 	if err != nil {
 		t.Fatal(err)

@@ -419,7 +419,7 @@ func TestDamagedRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer database.Close()
+	defer database.Close() //nolint:errcheck // the test is over
 	if _, err := database.Exec(`UPDATE results SET record = substr(record, 2) WHERE sequence = 2`); err != nil {
 		t.Fatal(err)
 	}

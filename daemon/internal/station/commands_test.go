@@ -570,7 +570,7 @@ func TestCommandsWithoutALedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer database.Close()
+	defer database.Close() //nolint:errcheck // the test is over
 	database.SetMaxOpenConns(1)
 	do := func(statement string) {
 		t.Helper()
