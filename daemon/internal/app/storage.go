@@ -93,7 +93,7 @@ func (d *daemon) retain(ctx context.Context) {
 	for {
 		if err := d.retention.Prune(ctx); err != nil && ctx.Err() == nil && err.Error() != told {
 			told = err.Error()
-			d.log.Error("old records and pictures are not removed", "error", err)
+			d.log.Warn("old records and pictures are not removed", "error", err)
 		}
 		select {
 		case <-ctx.Done():
