@@ -25,6 +25,7 @@ type connection struct {
 	session int64
 	lost    chan error
 	online  bool // it was said, or tried
+	echo    echo
 
 	sent     map[string]string // the retained messages of this connection, by topic
 	healthAt time.Time
@@ -95,8 +96,15 @@ func (n *connection) listenToStatus(ctx context.Context) error {
 		return nil
 	}
 	c.deaf = true
-	if _, err := n.subscribe(ctx, map[string]byte{c.topics.status(): qos}, c.hearStatus); err != nil {
+	refused, err := n.subscribe(ctx, map[string]byte{c.topics.status(): qos}, func(message mqtt.Message) {
+		n.echo.hear(message.Payload(), c.options.Ledger.ID(), n.session)
+		c.hearStatus(message)
+	})
+	if err != nil {
 		return fmt.Errorf("subscribe to the box's status: %w", err)
+	}
+	if len(refused) == 0 {
+		n.echo.expect()
 	}
 	c.deaf = false
 	return nil
@@ -138,7 +146,7 @@ func (n *connection) work(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	for {
+	for told := false; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -148,6 +156,10 @@ func (n *connection) work(ctx context.Context) error {
 			return errRenewed
 		case <-n.client.changed:
 		case <-ticker.C:
+			if missing := n.echo.missing(); missing && !told {
+				told = true
+				n.client.options.Log.Warn(unheard)
+			}
 		}
 		if err := n.publishSnapshots(ctx, false); err != nil && ctx.Err() == nil {
 			n.lose(err)

@@ -35,6 +35,9 @@ func (c *Client) Connection() Connection {
 	problem := c.problem
 	if described.Connected {
 		problem = c.taken.current()
+		if c.connection.echo.missing() {
+			described.Warnings = append(described.Warnings, unheard)
+		}
 	}
 	if problem != nil {
 		reason := problem.Error()

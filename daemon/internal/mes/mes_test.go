@@ -369,6 +369,12 @@ func TestForbiddenTopics(t *testing.T) {
 	// Whatever the broker does with what may not be read, verdicts go out.
 	b.trigger(1)
 	waitEmpty(t, b.ledger)
+	// But whether they reach anybody cannot be told, and that is said.
+	mestest.Eventually(t, "a warning", func() bool {
+		warnings := b.client.Connection().Warnings
+		return len(warnings) == 1 && strings.Contains(warnings[0], "the box's own status does not come back")
+	})
+	mestest.Eventually(t, "a warning in the log", func() bool { return strings.Contains(b.log.text(), "own status does not come back") })
 }
 
 func write(t *testing.T, path, content string) {
@@ -437,8 +443,11 @@ func TestDamagedRecord(t *testing.T) {
 func TestHealthComesUnchanged(t *testing.T) {
 	broker := mestest.StartMosquitto(t)
 	listener := mestest.Listen(t, broker.URL())
-	newBox(t, mes.Broker{URL: broker.URL()})
-	if all := listener.Wait("st-01/health", mestest.Count(2)); all[0].Payload != all[1].Payload {
-		t.Errorf("found %s and %s", all[0].Payload, all[1].Payload)
+	b := newBox(t, mes.Broker{URL: broker.URL()})
+	if all := listener.Wait("st-01/health", mestest.Count(4)); all[0].Payload != all[3].Payload {
+		t.Errorf("found %s and %s", all[0].Payload, all[3].Payload)
+	}
+	if warnings := b.client.Connection().Warnings; len(warnings) > 0 {
+		t.Errorf("what the box says comes back, and yet: %q", warnings)
 	}
 }
