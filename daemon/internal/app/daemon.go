@@ -138,12 +138,12 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	for _, each := range d.stations {
 		each.Run() //nolint:contextcheck // it ends by Stop, not with ctx
 	}
-	close(d.ready)
 	stations := make([]web.Station, len(d.stations))
 	for i, each := range d.stations {
 		stations[i] = each
 	}
 	d.web.Open(stations, d.metrics)
+	close(d.ready)
 	d.mes.Run(context.WithoutCancel(ctx)) // it outlives ctx to send what is left
 	d.log.Info("ready", "stations", len(d.stations), "seconds", time.Since(began).Round(time.Millisecond).Seconds(), "web", "http://"+d.web.Address())
 	return nil
