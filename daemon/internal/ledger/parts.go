@@ -351,6 +351,9 @@ func (l *Ledger) EndParts() (next time.Time, err error) {
 	l.parts.mutex.Unlock()
 	for _, id := range due {
 		source := l.parts.get(id).source
+		if source == "" { // a view ended it meanwhile
+			continue
+		}
 		l.unsettled.hold(source, id, id)
 		err = errors.Join(err, l.commit(func(tx transaction) error { return l.endPart(tx, id, "") }))
 		l.settlePart(id, id)

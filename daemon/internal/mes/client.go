@@ -30,8 +30,9 @@ const (
 	steadyAfter = 2 * time.Second
 )
 
-// closeTimeout is how long the end waits for commands that are being executed.
-const closeTimeout = 5 * time.Second
+// closeTimeout is how long the end waits for the connection's and for commands that
+// are being executed.
+const closeTimeout = 2 * connectTimeout
 
 // qos of everything: at least once.
 const qos = 1
@@ -87,6 +88,7 @@ type Client struct {
 	since      time.Time   // when the box came online, or ceased to be
 	attempts   int         // that failed since
 	taken      taken
+	damaged    map[string]bool // results that were not sent, as their records are damaged
 	changed    chan struct{}
 
 	cancel context.CancelFunc
@@ -288,15 +290,15 @@ func wait(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
 	}
 }
 
-// Drain waits until the outbox is empty, but for what the MES does not
-// acknowledge or rejected, ctx ends, or there is no connection that could empty
+// Drain waits until the outbox is empty, but for what cannot be sent and what the
+// MES does not acknowledge or rejected, ctx ends, or there is no connection that could empty
 // it.
 func (c *Client) Drain(ctx context.Context) (left int64, err error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		waiting, err := c.options.Ledger.Waiting("")
-		if err != nil || waiting.Count == 0 || c.options.RequireAck && waiting.Count == waiting.Unacknowledged {
+		if err != nil || waiting.Count <= c.unsendable() || c.options.RequireAck && waiting.Count == waiting.Unacknowledged {
 			return waiting.Count, err
 		}
 		if up, _ := c.Connected(); !up {

@@ -434,6 +434,9 @@ func TestDamagedRecord(t *testing.T) {
 	if connected := strings.Count(b.log.text(), "connected to the broker"); connected != 1 {
 		t.Errorf("want one connection, found %d:\n%s", connected, b.log.text())
 	}
+	if left, err := b.client.Drain(t.Context()); left != 1 || err != nil { // it does not wait for the damaged one
+		t.Errorf("found %d, %v", left, err)
+	}
 	if told := strings.Count(b.log.text(), "its record is damaged"); told != 1 {
 		t.Errorf("want it told once, found %d", told)
 	}

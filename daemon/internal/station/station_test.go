@@ -656,7 +656,8 @@ func TestReserveFollowsTheLedger(t *testing.T) {
 // verdict.
 func TestSlowPictureOfARejectedPart(t *testing.T) {
 	rejected := inspection.Outcome{Evaluation: verdict.NotOK, Reason: &verdict.Reason{Code: verdict.ReasonAnomaly}}
-	b := newBench(t, func(o *Options) { o.Keep, o.Deadline = KeepNotOK, 300*time.Millisecond })
+	b := newBench(t, func(o *Options) { o.Keep, o.Deadline = KeepNotOK, time.Second })
+	b.recording.Store(int64(200 * time.Millisecond)) // so much is left for the ledger
 	taken := &job{model: b.active.Load(), underWay: b.underWay, triggered: time.Now()}
 	taken.deadline = taken.triggered.Add(b.options.Deadline)
 	taken.draft = b.draft(verdict.Start{}, taken.triggered, taken.model)
