@@ -70,8 +70,8 @@ type daemon struct {
 	mes       *mes.Client
 	report    *report
 	triggers  sync.WaitGroup
-	starting  atomic.Pointer[string] // what is being done before that
 	ready     chan struct{}          // closed once the stations take triggers
+	starting  atomic.Pointer[string] // what is being done before that
 	lost      chan error             // has what ended a GPU's use for this process
 }
 

@@ -26,10 +26,7 @@ func TestGoldenTinyAOnTensorRT(t *testing.T) {
 	defer trttest.Cleanup()
 	for precision, times := range map[string]float64{"fp32": 1, "fp16": fp16Tolerance} {
 		t.Run(precision, func(t *testing.T) {
-			driver := cudatest.Library(t)
-			driver.Set("memory_bytes", 1<<30)
-			driver.Set("pinned_bytes", 1<<30)
-			t.Setenv("FAKE_TRT_CUDA", driver.Path)
+			driver := fakeGPU(t)
 			model := openModelOn(t, enginetest.Load(t, enginetest.TinyA(t)), app.EngineOptions{
 				Backend: app.BackendTensorRT,
 				TensorRT: app.TensorRTOptions{
@@ -44,14 +41,21 @@ func TestGoldenTinyAOnTensorRT(t *testing.T) {
 	}
 }
 
-// A GPU that this process cannot bring back gives no verdict, and is told to whoever
-// can start the process again.
-func TestLostGPUIsToldOf(t *testing.T) {
-	defer trttest.Cleanup()
+// fakeGPU is a driver with enough memory, which the fake TensorRT computes on.
+func fakeGPU(t *testing.T) *cudatest.Fake {
+	t.Helper()
 	driver := cudatest.Library(t)
 	driver.Set("memory_bytes", 1<<30)
 	driver.Set("pinned_bytes", 1<<30)
 	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	return driver
+}
+
+// A GPU that this process cannot bring back gives no verdict, and is told to whoever
+// can start the process again.
+func TestLostGPUIsToldOf(t *testing.T) {
+	defer trttest.Cleanup()
+	driver := fakeGPU(t)
 	var told []error
 	model := openModelOn(t, enginetest.Load(t, enginetest.Micro(t)), app.EngineOptions{
 		Backend:  app.BackendTensorRT,
@@ -111,10 +115,7 @@ func TestGoldenTinyAOnThisMachine(t *testing.T) {
 // auto takes TensorRT unless the bundle's thresholds would be of no use there.
 func TestAutoFollowsTheCalibration(t *testing.T) {
 	defer trttest.Cleanup()
-	driver := cudatest.Library(t)
-	driver.Set("memory_bytes", 1<<30)
-	driver.Set("pinned_bytes", 1<<30)
-	t.Setenv("FAKE_TRT_CUDA", driver.Path)
+	driver := fakeGPU(t)
 	library := trttest.Make(t, trttest.V10_3)
 	for name, test := range map[string]struct {
 		calibrated []string

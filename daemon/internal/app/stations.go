@@ -114,7 +114,7 @@ func (d *daemon) stationOptions(config configs.Station, memory station.Memory, m
 		Prepare:    d.recipes.open,
 		Memory:     memory,
 		ByFile:     config.Trigger.Kind == configs.TriggerFolder,
-		Continuous: config.Trigger.Kind == configs.TriggerInterval || config.Trigger.Kind == configs.TriggerFolder,
+		Continuous: triggersItself(config),
 		Open:       d.opener(config),
 		Camera:     verdict.Camera{Name: capture.SourceName(source)},
 		Simulated:  !capture.IsLive(source),
@@ -131,6 +131,11 @@ func (d *daemon) stationOptions(config configs.Station, memory station.Memory, m
 		Changed:    d.changed,
 		Log:        d.log,
 	}
+}
+
+// triggersItself says that a station needs no command for each part.
+func triggersItself(config configs.Station) bool {
+	return config.Trigger.Kind == configs.TriggerInterval || config.Trigger.Kind == configs.TriggerFolder
 }
 
 // recall is what a station begins with: the configuration, or what commands made
@@ -152,7 +157,7 @@ func (d *daemon) recall(config configs.Station) (station.Memory, error) {
 	}
 	if memory.Halted {
 		d.log.Warn("station stays halted; reset ends it", "station", config.Name)
-	} else if memory.Stopped && config.Trigger.Kind != configs.TriggerMQTT && config.Trigger.Kind != configs.TriggerHTTP {
+	} else if memory.Stopped && triggersItself(config) {
 		d.log.Warn("station stays stopped; a continuous start ends it", "station", config.Name)
 	}
 	return memory, nil

@@ -80,6 +80,7 @@ type Client struct {
 	deaf    bool  // the connection ended when it asked for the box's status; the same
 
 	renewal *renewal
+	damaged damaged
 
 	mutex      sync.Mutex
 	open       *connection // from CONNECT on; nil while there is none
@@ -88,7 +89,6 @@ type Client struct {
 	since      time.Time   // when the box came online, or ceased to be
 	attempts   int         // that failed since
 	taken      taken
-	damaged    map[string]bool // results that were not sent, as their records are damaged
 	changed    chan struct{}
 
 	cancel context.CancelFunc
@@ -298,7 +298,7 @@ func (c *Client) Drain(ctx context.Context) (left int64, err error) {
 	defer ticker.Stop()
 	for {
 		waiting, err := c.options.Ledger.Waiting("")
-		if err != nil || waiting.Count <= c.unsendable() || c.options.RequireAck && waiting.Count == waiting.Unacknowledged {
+		if err != nil || waiting.Count <= c.damaged.count() || c.options.RequireAck && waiting.Count == waiting.Unacknowledged {
 			return waiting.Count, err
 		}
 		if up, _ := c.Connected(); !up {

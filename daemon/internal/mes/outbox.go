@@ -201,7 +201,7 @@ func (p *publisher) repeatDue(ctx context.Context) error {
 	}
 	var sendings []ledger.Sending
 	for _, entry := range due {
-		if !p.connection.client.isLeftOut(entry) {
+		if !p.connection.client.damaged.has(entry.ResultID) {
 			p.missAnswer(entry)
 		}
 		if _, err := p.connection.publishVerdict(ctx, entry); err != nil {
@@ -368,39 +368,14 @@ func (n *connection) insist(ctx context.Context, do func() error) bool {
 func (n *connection) publishVerdict(ctx context.Context, entry *ledger.Entry) (published bool, err error) {
 	event, err := verdict.Event(entry.Source, entry.Record)
 	if err != nil {
-		n.client.leaveOut(entry, err)
+		if n.client.damaged.add(entry.ResultID) {
+			n.client.options.Log.Error("a verdict cannot be sent: its record is damaged; it stays in the ledger, see 'gladd ledger verify'",
+				"source", entry.Source, "sequence", entry.Sequence, "result_id", entry.ResultID, "error", err)
+		}
 		return false, nil
 	}
 	if err := wait(ctx, n.mqtt.Publish(ofSource(entry.Source), qos, false, event), ackTimeout); err != nil {
 		return false, fmt.Errorf("publish verdict %s: %w", entry.ResultID, err)
 	}
 	return true, nil
-}
-
-// leaveOut notes that a record is damaged, and tells of it once.
-func (c *Client) leaveOut(entry *ledger.Entry, err error) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	if c.damaged[entry.ResultID] {
-		return
-	}
-	if c.damaged == nil {
-		c.damaged = map[string]bool{}
-	}
-	c.damaged[entry.ResultID] = true
-	c.options.Log.Error("a verdict cannot be sent: its record is damaged; it stays in the ledger, see 'gladd ledger verify'",
-		"source", entry.Source, "sequence", entry.Sequence, "result_id", entry.ResultID, "error", err)
-}
-
-func (c *Client) isLeftOut(entry *ledger.Entry) bool {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	return c.damaged[entry.ResultID]
-}
-
-// unsendable is how many verdicts stay in the outbox as they are damaged.
-func (c *Client) unsendable() int64 {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	return int64(len(c.damaged))
 }
